@@ -1,0 +1,197 @@
+
+/*
+ * Upstream errors of any bytes: what comes out is always JSON with a code, a
+ * message, retryable and the request id, and of an envelope every member but
+ * retryable is what it was.
+ *
+ * The first byte says what the upstream's answer is; the rest is its body, or,
+ * so that envelopes are met often, the further members of one.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "kg_error.h"
+
+
+#define FUZZ_STATUS    0x07
+#define FUZZ_GZIP      0x08
+#define FUZZ_SAFE      0x10
+#define FUZZ_ENVELOPE  0x20
+
+/* a body's own numbers and NULs are kept as they are */
+#define FUZZ_JSON                                                             \
+    (JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL)
+
+
+int  LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+
+static const kg_str_t  id = kg_string("req_1");
+
+
+/* The "error" of what came out, once the rest of it was looked at. */
+static json_t *
+parse(const kg_str_t *out, int retryable)
+{
+    json_t  *root, *error, *text;
+
+    root = json_loadb((const char *) out->data, out->len, FUZZ_JSON, NULL);
+
+    error = json_object_get(root, "error");
+    text = json_object_get(root, "requestId");
+
+    if (json_object_size(root) != 2
+        || !json_is_string(json_object_get(error, "code"))
+        || !json_is_string(json_object_get(error, "message"))
+        || !json_is_boolean(json_object_get(error, "retryable"))
+        || json_is_true(json_object_get(error, "retryable")) != retryable
+        || !json_is_string(text)
+        || strcmp(json_string_value(text), "req_1") != 0)
+    {
+        abort();
+    }
+
+    json_incref(error);
+    json_decref(root);
+
+    return error;
+}
+
+
+/* 1 when a text has too few brackets to be nested too deep. */
+static int
+shallow(const kg_str_t *text)
+{
+    size_t  i, n;
+
+    n = 0;
+
+    for (i = 0; i < text->len; i++) {
+        n += text->data[i] == '{' || text->data[i] == '[';
+    }
+
+    return n <= 64;
+}
+
+
+/* An envelope that jansson can read came out with all its members. */
+static void
+check_kept(const kg_str_t *body, json_t *shaped)
+{
+    json_t  *root, *error;
+
+    root = json_loadb((const char *) body->data, body->len, FUZZ_JSON, NULL);
+
+    if (root != NULL && shallow(body)) {
+        error = json_object_get(root, "error");
+
+        (void) json_object_del(error, "retryable");
+        (void) json_object_del(shaped, "retryable");
+
+        if (!json_equal(error, shaped)) {
+            abort();
+        }
+    }
+
+    json_decref(root);
+}
+
+
+/* The body as code and message: any bytes come out as JSON. */
+static void
+write_any(const kg_upstream_error_t *in)
+{
+    kg_str_t       out;
+    kg_envelope_t  envelope;
+
+    memset(&envelope, 0, sizeof(envelope));
+    envelope.code = in->body;
+    envelope.message = in->body;
+    envelope.request_id = in->request_id;
+
+    out.len = kg_envelope_write(&envelope, NULL);
+    out.data = malloc(out.len);
+
+    if (out.data == NULL || kg_envelope_write(&envelope, out.data) != out.len)
+    {
+        abort();
+    }
+
+    json_decref(parse(&out, 0));
+    free(out.data);
+}
+
+
+/* The body, in memory of exactly its length.  The caller frees. */
+static kg_str_t
+body_of(const uint8_t *data, size_t size, int envelope)
+{
+    size_t    before, after;
+    kg_str_t  body;
+
+    static const char  head[] = "{\"error\":{\"code\":\"c\",\"message\":\"\",";
+    static const char  tail[] = "}}";
+
+    before = envelope ? sizeof(head) - 1 : 0;
+    after = envelope ? sizeof(tail) - 1 : 0;
+
+    body.len = before + size + after;
+    body.data = malloc(body.len + (body.len == 0));
+
+    if (body.data == NULL) {
+        abort();
+    }
+
+    memcpy(body.data, head, before);
+    memcpy(body.data + before, data, size);
+    memcpy(body.data + before + size, tail, after);
+
+    return body;
+}
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    int                  retryable;
+    json_t              *shaped;
+    kg_str_t             out;
+    kg_upstream_error_t  in;
+
+    static const unsigned  statuses[] = {
+        400, 404, 409, 418, 422, 429, 500, 503
+    };
+
+    if (size == 0) {
+        return 0;
+    }
+
+    memset(&in, 0, sizeof(in));
+    in.status = statuses[data[0] & FUZZ_STATUS];
+    in.gzip = (data[0] & FUZZ_GZIP) != 0;
+    in.safe = (data[0] & FUZZ_SAFE) != 0;
+    in.whole = 1;
+    in.body = body_of(data + 1, size - 1, (data[0] & FUZZ_ENVELOPE) != 0);
+    in.request_id = id;
+
+    if (kg_error_shape(&in, &out, &retryable) != KG_OK) {
+        abort();
+    }
+
+    shaped = parse(&out, retryable);
+
+    if ((data[0] & FUZZ_ENVELOPE) && !in.gzip) {
+        check_kept(&in.body, shaped);
+    }
+
+    json_decref(shaped);
+    free(out.data);
+
+    write_any(&in);
+    free(in.body.data);
+
+    return 0;
+}
