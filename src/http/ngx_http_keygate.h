@@ -1,0 +1,485 @@
+
+/*
+ * What the files of src/http share: the configuration, the state of a
+ * request, and the few steps every feature takes (ask Redis and wait, refuse).
+ *
+ * A request's state is found through its pool, not r->ctx alone: error_page
+ * and internal redirects zero r->ctx and run the phases again, and a request
+ * must not be charged or claimed twice.
+ */
+
+#ifndef NGX_HTTP_KEYGATE_H
+#define NGX_HTTP_KEYGATE_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "kg_answer.h"
+#include "kg_core.h"
+#include "kg_digest.h"
+#include "kg_error.h"
+#include "kg_idem.h"
+#include "kg_rate.h"
+#include "kg_record.h"
+#include "kg_redis.h"
+#include "kg_request_id.h"
+#include "kg_route.h"
+#include "kg_time.h"
+#include "kg_token.h"
+#include "kg_zone.h"
+
+
+#define NGX_HTTP_KEYGATE_OFF            0
+#define NGX_HTTP_KEYGATE_ON             1
+#define NGX_HTTP_KEYGATE_DRY_RUN        2
+
+#define NGX_HTTP_KEYGATE_BY_KEY         0x01
+#define NGX_HTTP_KEYGATE_BY_ORG         0x02
+#define NGX_HTTP_KEYGATE_BY_MODE        0x04
+#define NGX_HTTP_KEYGATE_BY_ROUTE       0x08
+
+#define NGX_HTTP_KEYGATE_DENY           0
+#define NGX_HTTP_KEYGATE_ALLOW          1
+
+#define NGX_HTTP_KEYGATE_ROLE_READ      1
+#define NGX_HTTP_KEYGATE_ROLE_PORTAL    2
+#define NGX_HTTP_KEYGATE_ROLE_OPERATOR  3
+
+#define NGX_HTTP_KEYGATE_POLICIES_MAX   8       /* that apply to a request */
+#define NGX_HTTP_KEYGATE_BUFFERED       0x08    /* in r->buffered */
+
+/* What the module's Redis data is split by (keygate_redis use=). */
+#define NGX_HTTP_KEYGATE_RECORDS        0
+#define NGX_HTTP_KEYGATE_LIMITS         1
+#define NGX_HTTP_KEYGATE_IDEMPOTENCY    2
+#define NGX_HTTP_KEYGATE_USES           3
+
+
+/* kg_str_t and ngx_str_t hold the same two members; see kg_core.h. */
+
+static ngx_inline kg_str_t *
+ngx_http_keygate_kg(const ngx_str_t *s)
+{
+    return (kg_str_t *) (void *) s;
+}
+
+static ngx_inline ngx_str_t *
+ngx_http_keygate_ngx(const kg_str_t *s)
+{
+    return (ngx_str_t *) (void *) s;
+}
+
+
+typedef struct {
+    ngx_str_t                    name;
+    kg_rate_t                    rate;
+    kg_rate_t                    min;           /* requests 0: unbounded */
+    kg_rate_t                    max;
+    ngx_uint_t                   by;            /* NGX_HTTP_KEYGATE_BY_... */
+    u_char                      *file;          /* where defined, for logs */
+    ngx_uint_t                   line;
+} ngx_http_keygate_policy_t;
+
+
+/*
+ * keygate_limit, or limit= on a route.  A policy may be defined further down,
+ * so names become policies once the whole of http {} was read.
+ */
+typedef struct {
+    ngx_str_t                    name;
+    ngx_http_keygate_policy_t   *policy;
+    u_char                      *file;
+    ngx_uint_t                   line;
+} ngx_http_keygate_limit_t;
+
+
+typedef struct {
+    ngx_str_t                    name;          /* "GET /v1/loads/:id" */
+    kg_str_t                     scope;
+    ngx_array_t                 *limits;        /* ..._limit_t * */
+    unsigned                     public:1;
+    unsigned                     idempotent:1;
+    unsigned                     limit_set:1;   /* limit= was given */
+    unsigned                     limit_add:1;   /* ... with "+" */
+} ngx_http_keygate_route_t;
+
+
+typedef struct {
+    ngx_str_t                    name;
+    kg_routes_t                 *routes;        /* data: ..._route_t */
+    ngx_uint_t                   nroutes;
+} ngx_http_keygate_table_t;
+
+
+typedef struct {
+    kg_redis_conf_t             *redis[NGX_HTTP_KEYGATE_USES];
+
+    /* A worker's. */
+    kg_redis_t                  *client[NGX_HTTP_KEYGATE_USES];
+
+    kg_zone_t                   *zone;
+    ngx_msec_t                   valid;         /* a cached record */
+    ngx_msec_t                   negative;      /* a cached absence */
+
+    ngx_array_t                  prefixes;      /* ngx_str_t */
+    ngx_array_t                  peppers;       /* kg_pepper_t * */
+
+    ngx_array_t                  policies;      /* ..._policy_t * */
+    ngx_array_t                  tables;        /* ..._table_t * */
+    ngx_array_t                  limits;        /* ..._limit_t *: to resolve */
+    ngx_array_t                 *default_limits; /* where none are set */
+    ngx_array_t                  uses;          /* ..._use_t: to resolve */
+
+    ngx_msec_t                   retention;     /* of a claim */
+    ngx_msec_t                   lease;
+    size_t                       max_response;
+
+    ngx_msec_t                   stale;         /* keys=stale: */
+    ngx_uint_t                   outage;        /* limits= */
+
+    kg_entropy_t                 entropy;
+    unsigned                     used:1;        /* some location needs it */
+} ngx_http_keygate_main_conf_t;
+
+
+typedef struct {
+    ngx_uint_t                   mode;          /* OFF, ON, DRY_RUN */
+    ngx_http_keygate_table_t    *table;
+    ngx_array_t                 *limits;        /* ..._limit_t * */
+    ngx_array_t                 *tokens;        /* ngx_http_complex_value_t */
+    ngx_uint_t                   errors;
+    ngx_str_t                    realm;
+    ngx_uint_t                   role;          /* of keygate_admin, or 0 */
+} ngx_http_keygate_loc_conf_t;
+
+
+/* keygate NAME: the table may be defined further down, too. */
+typedef struct {
+    ngx_http_keygate_loc_conf_t *conf;
+    ngx_str_t                    name;
+    u_char                      *file;
+    ngx_uint_t                   line;
+} ngx_http_keygate_use_t;
+
+
+/* The claim of an idempotent write; it outlives its request in Redis only. */
+typedef struct {
+    ngx_str_t                    name;          /* in Redis */
+    u_char                       owner[KG_IDEM_OWNER_LEN];
+    u_char                       fingerprint[KG_DIGEST_LEN];
+    unsigned                     asked:1;       /* and Redis may grant it */
+    unsigned                     repeated:1;    /* asked again, same owner */
+    unsigned                     held:1;        /* Redis acknowledged it */
+    unsigned                     settled:1;     /* its outcome was sent */
+} ngx_http_keygate_claim_t;
+
+
+typedef struct {
+    ngx_http_keygate_policy_t   *policy;
+    kg_rate_t                    rate;          /* overrides applied */
+    ngx_uint_t                   remaining;
+    ngx_uint_t                   reset;         /* s */
+    unsigned                     known:1;       /* Redis has said it */
+} ngx_http_keygate_applied_t;
+
+
+/* What claim.lua said. */
+typedef enum {
+    NGX_HTTP_KEYGATE_NOT_ASKED = 0,
+    NGX_HTTP_KEYGATE_CLAIMED,
+    NGX_HTTP_KEYGATE_CONFLICT,
+    NGX_HTTP_KEYGATE_IN_PROGRESS,
+    NGX_HTTP_KEYGATE_OUTCOME_UNKNOWN,
+    NGX_HTTP_KEYGATE_COMPLETED,
+    NGX_HTTP_KEYGATE_NOT_KEPT
+} ngx_http_keygate_granted_t;
+
+
+typedef struct ngx_http_keygate_ctx_s  ngx_http_keygate_ctx_t;
+
+/* Takes Redis's answer in; the phase handlers run again after it. */
+typedef void (*ngx_http_keygate_reply_pt)(ngx_http_keygate_ctx_t *ctx,
+    kg_redis_op_t *op);
+
+
+/* Where the answer of a request is on its way through the filters. */
+typedef enum {
+    NGX_HTTP_KEYGATE_FRESH = 0, /* no header has come */
+    NGX_HTTP_KEYGATE_HOLDING,   /* header and body are kept until the end */
+    NGX_HTTP_KEYGATE_SETTLING,  /* Redis is told of the claim's outcome */
+    NGX_HTTP_KEYGATE_READY,     /* what is held can go out */
+    NGX_HTTP_KEYGATE_SENT,      /* it went out; what else comes is dropped */
+    NGX_HTTP_KEYGATE_PASSING    /* the answer goes through as it comes */
+} ngx_http_keygate_stage_t;
+
+
+struct ngx_http_keygate_ctx_s {
+    ngx_http_request_t          *request;
+
+    kg_redis_op_t               *op;            /* asked and not answered */
+    ngx_http_keygate_reply_pt    reply;
+    ngx_http_event_handler_pt    read_handler;  /* to restore after waiting */
+
+    u_char                       id[KG_REQUEST_ID_LEN];
+    ngx_str_t                    request_id;
+
+    /* identify */
+    const ngx_http_keygate_route_t  *route;
+    ngx_str_t                    allow;         /* methods of the path */
+    ngx_str_t                    token;         /* points into the request */
+    u_char                       digest[KG_DIGEST_LEN];
+    ngx_uint_t                   pepper;        /* index being tried */
+    kg_zone_entry_t              entry;         /* being looked up */
+    kg_key_t                     key;
+    kg_org_t                     org;
+    kg_error_code_t              denial;        /* of identify, if denied */
+
+    /* limit */
+    ngx_uint_t                   napplied;
+    ngx_http_keygate_applied_t   applied[NGX_HTTP_KEYGATE_POLICIES_MAX];
+
+    /* idempotency */
+    ngx_http_keygate_claim_t    *claim;
+    ngx_http_keygate_granted_t   granted;
+    ngx_str_t                    sealed;        /* the stored answer */
+    ngx_str_t                    first_id;      /* of the request that ran */
+    ngx_str_t                    replayed;      /* the same, once replayed */
+
+    /* the verdict */
+    const kg_error_t            *error;         /* Keygate's refusal */
+    ngx_str_t                    message;       /* empty: the catalogue's */
+    ngx_str_t                    details;       /* a JSON object */
+    ngx_uint_t                   retry_after;   /* s; 0: none known */
+    ngx_http_keygate_policy_t   *policy;        /* that refused */
+    ngx_str_t                    verdict;       /* $keygate_verdict */
+    ngx_str_t                    outcome;       /* $keygate_idempotency */
+
+    /* filters */
+    ngx_http_keygate_stage_t     stage;
+    u_char                      *held;          /* the body, contiguous */
+    size_t                       held_len;
+    size_t                       held_size;     /* allocated */
+    size_t                       held_max;
+
+    unsigned                     routed:1;      /* route and token are known */
+    unsigned                     sent_key:1;    /* a key came with it */
+    unsigned                     fetched:1;     /* entry is Redis's answer */
+    unsigned                     found:1;       /* key is the caller's */
+    unsigned                     denied:1;      /* by identify: denial */
+    unsigned                     identified:1;
+    unsigned                     needs_scope:1; /* that the key lacks */
+    unsigned                     decided:1;     /* access was decided */
+    unsigned                     admitted:1;    /* ... and given */
+    unsigned                     charged:1;     /* limits were asked for */
+    unsigned                     refused:1;     /* ... and Redis refused */
+    unsigned                     limit_down:1;  /* ... or did not answer */
+    unsigned                     idempotency_done:1;
+    unsigned                     body_read:1;
+    unsigned                     hashed:1;      /* the fingerprint is made */
+    unsigned                     unclaimable:1; /* Redis did not answer */
+    unsigned                     forced:1;      /* shape with errors off */
+    unsigned                     as_it_is:1;    /* a replay: do not shape */
+    unsigned                     shape:1;       /* the body is replaced */
+    unsigned                     keep:1;        /* ... is stored */
+    unsigned                     from_upstream:1;
+    unsigned                     overflow:1;    /* longer than held_max */
+    unsigned                     truncated:1;   /* the upstream broke off */
+};
+
+
+extern ngx_module_t  ngx_http_keygate_module;
+
+
+/* ngx_http_keygate_request.c */
+
+/* The request's state, of the main request; NULL when it has none. */
+ngx_http_keygate_ctx_t *ngx_http_keygate_ctx(ngx_http_request_t *r);
+
+/* The same, made when missing, with its request id; NULL for no memory. */
+ngx_http_keygate_ctx_t *ngx_http_keygate_ctx_create(ngx_http_request_t *r);
+
+/*
+ * Asks Redis on behalf of a phase handler: NGX_AGAIN, which the handler
+ * returns; reply runs with the outcome and then the phases run again.  The
+ * command's handler and data are set here.  While Redis is asked, a client
+ * that leaves ends its request.  NGX_ERROR for no memory.
+ */
+ngx_int_t ngx_http_keygate_ask(ngx_http_keygate_ctx_t *ctx, ngx_uint_t use,
+    kg_redis_cmd_t *cmd, ngx_http_keygate_reply_pt reply);
+
+/*
+ * Refuses a request with a code of the catalogue: the status that the phase
+ * handler returns.  details is a JSON object as text, or NULL.  In dry_run it
+ * is logged and NGX_DECLINED.
+ */
+ngx_int_t ngx_http_keygate_refuse(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, kg_error_code_t code, ngx_str_t *details);
+
+/* "<ns>:<kind>:{<slot>}<rest>" in the pool; data NULL for no memory. */
+ngx_str_t ngx_http_keygate_name(ngx_pool_t *pool, const kg_redis_conf_t *conf,
+    const char *kind, const ngx_str_t *slot, const ngx_str_t *rest);
+
+/*
+ * Sets a response header, replacing one of that name that is there; value
+ * NULL only removes it.  name and value stay the caller's.
+ */
+ngx_int_t ngx_http_keygate_set_header(ngx_http_request_t *r,
+    const ngx_str_t *name, const ngx_str_t *value);
+
+/* Adds a response header; one of that name may be there already. */
+ngx_int_t ngx_http_keygate_push_header(ngx_http_request_t *r,
+    const ngx_str_t *name, const ngx_str_t *value);
+
+/* Copies a string reply into the pool; NGX_ERROR when it is not one. */
+ngx_int_t ngx_http_keygate_copy(ngx_pool_t *pool, const redisReply *reply,
+    ngx_str_t *copy);
+
+/* The response header of that name, or NULL. */
+ngx_table_elt_t *ngx_http_keygate_header_out(ngx_http_request_t *r,
+    const char *name);
+
+/* The first request header of that name, or NULL, and how many there are. */
+ngx_table_elt_t *ngx_http_keygate_header_in(ngx_http_request_t *r,
+    const ngx_str_t *name, ngx_uint_t *count);
+
+
+/* One file each */
+
+ngx_int_t ngx_http_keygate_identify_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_keygate_access_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_keygate_limit_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_keygate_idempotency_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_keygate_admin_handler(ngx_http_request_t *r);
+
+/*
+ * The contract's order of answers up to the scope: NGX_OK, the status to
+ * answer with, or NGX_DECLINED for what dry_run would refuse.
+ */
+ngx_int_t ngx_http_keygate_decide(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+ngx_int_t ngx_http_keygate_variables(ngx_conf_t *cf);
+
+
+/* ngx_http_keygate_shape.c: errors */
+
+/*
+ * Puts the envelope in place of the body that is held and sets the headers
+ * that belong to it.  NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_shape(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* X-Request-Id and what else every answer of the gate carries. */
+ngx_int_t ngx_http_keygate_add_headers(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/*
+ * 1 when no upstream can have seen a byte of the request: none was asked, or
+ * nothing was sent to any that was.
+ */
+ngx_uint_t ngx_http_keygate_untouched(ngx_http_request_t *r);
+
+
+/* ngx_http_keygate_filter.c */
+
+void ngx_http_keygate_filter_init(void);
+
+/* Lets what is held go out, once the claim is settled. */
+void ngx_http_keygate_resume(ngx_http_keygate_ctx_t *ctx);
+
+
+/* ngx_http_keygate_idempotency.c and beside it */
+
+/* Hashes the request, whose body was read, into its claim. */
+ngx_int_t ngx_http_keygate_fingerprint(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* Answers with what is stored: what the phase handler returns. */
+ngx_int_t ngx_http_keygate_replay(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* Refuses and names the request that ran, for the partner's support. */
+ngx_int_t ngx_http_keygate_refuse_first(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, kg_error_code_t code);
+
+
+/* ngx_http_keygate_settle.c: the answer of a claimed write */
+
+/* 1 when there is a claim of this request that is not settled. */
+ngx_uint_t ngx_http_keygate_claimed(ngx_http_keygate_ctx_t *ctx);
+
+/* 1 when the answer is final: it is to be held to its end and stored. */
+ngx_uint_t ngx_http_keygate_final(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/*
+ * Tells Redis the outcome of the claim: the answer that is held, or that it
+ * was too large to keep, that the key is free again, or that nobody knows.
+ * With wait, NGX_AGAIN, and ngx_http_keygate_resume() is called once Redis
+ * answered or the command timed out; else, or when Redis could not even be
+ * asked, NGX_OK.
+ */
+ngx_int_t ngx_http_keygate_settle(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t wait);
+
+/* Frees a claim of which it is not even known whether Redis granted it. */
+void ngx_http_keygate_release(ngx_http_keygate_ctx_t *ctx);
+
+/* From the pool cleanup: settles what nothing else has. */
+void ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx);
+
+
+/* ngx_http_keygate_conf.c */
+
+char *ngx_http_keygate_conf_redis(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_keys(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_policy(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_idempotency(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_keygate(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_token(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_realm(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* Policies by name; NULL when there is none. */
+ngx_http_keygate_policy_t *ngx_http_keygate_policy(
+    ngx_http_keygate_main_conf_t *mcf, const ngx_str_t *name);
+
+/* After the whole of http {}: resolves names and finds what is missing. */
+char *ngx_http_keygate_conf_complete(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf);
+
+/* Adds a limit to a list, made when NULL; NULL after a line in the log. */
+ngx_http_keygate_limit_t *ngx_http_keygate_conf_limit_add(ngx_conf_t *cf,
+    ngx_array_t **limits, ngx_str_t *name);
+
+/* The built-in policy "default", and where it applies. */
+char *ngx_http_keygate_conf_default(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf);
+
+/* 1 when a parameter starts with "name=". */
+ngx_uint_t ngx_http_keygate_conf_starts(const ngx_str_t *param,
+    const char *prefix);
+
+/* ngx_http_keygate_routes.c */
+char *ngx_http_keygate_conf_routes(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_http_keygate_table_t *ngx_http_keygate_table(
+    ngx_http_keygate_main_conf_t *mcf, const ngx_str_t *name);
+
+#endif

@@ -1,0 +1,581 @@
+
+/*
+ * What the directives of http {} take.  A wrong value is refused with file,
+ * line and what would be right.  Names of policies and routes are resolved
+ * when the whole of http {} was read, so that the order of directives does
+ * not matter.
+ */
+
+#include "ngx_http_keygate.h"
+
+
+static char *ngx_http_keygate_conf_pepper(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf, ngx_str_t *param, size_t prefix);
+static char *ngx_http_keygate_conf_missing(ngx_conf_t *cf, const char *what,
+    const char *right);
+static char *ngx_http_keygate_conf_time(ngx_conf_t *cf, ngx_str_t *param,
+    size_t prefix, ngx_msec_t min, ngx_msec_t max, ngx_msec_t *slot);
+
+
+char *
+ngx_http_keygate_conf_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_main_conf_t  *mcf = conf;
+
+    u_char           *p, *end, *comma;
+    char             *rv;
+    ngx_str_t        *value, name, *use;
+    ngx_uint_t        i, n, mask;
+    ngx_array_t      *args, *all;
+    kg_redis_conf_t  *redis;
+
+    static ngx_str_t  uses[NGX_HTTP_KEYGATE_USES] = {
+        ngx_string("records"),
+        ngx_string("limits"),
+        ngx_string("idempotency")
+    };
+
+    (void) cmd;
+
+    value = cf->args->elts;
+    mask = 0;
+
+    args = ngx_array_create(cf->pool, cf->args->nelts, sizeof(ngx_str_t));
+    redis = ngx_pcalloc(cf->pool, sizeof(kg_redis_conf_t));
+
+    if (args == NULL || redis == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 0; i < cf->args->nelts; i++) {
+
+        if (i == 0 || !ngx_http_keygate_conf_starts(&value[i], "use=")) {
+            use = ngx_array_push(args);
+            if (use == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            *use = value[i];
+            continue;
+        }
+
+        p = value[i].data + 4;
+        end = value[i].data + value[i].len;
+
+        do {
+            comma = ngx_strlchr(p, end, ',');
+            name.data = p;
+            name.len = (comma ? comma : end) - p;
+
+            for (n = 0; n < NGX_HTTP_KEYGATE_USES; n++) {
+                if (name.len == uses[n].len
+                    && ngx_memcmp(name.data, uses[n].data, name.len) == 0)
+                {
+                    break;
+                }
+            }
+
+            if (n == NGX_HTTP_KEYGATE_USES) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid \"%V\": it must be \"use=\" and "
+                                   "one or more of \"records\", \"limits\", "
+                                   "\"idempotency\", separated by commas",
+                                   &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
+            mask |= 1 << n;
+            p = comma + 1;
+
+        } while (comma);
+    }
+
+    if (mask == 0) {
+        mask = (1 << NGX_HTTP_KEYGATE_USES) - 1;
+    }
+
+    all = cf->args;
+    cf->args = args;
+
+    rv = kg_redis_conf_parse(cf, redis);
+
+    cf->args = all;
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    for (n = 0; n < NGX_HTTP_KEYGATE_USES; n++) {
+
+        if (!(mask & (1 << n))) {
+            continue;
+        }
+
+        if (mcf->redis[n]) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "there is a \"keygate_redis\" for %V already: "
+                               "split them by \"use=\"", &uses[n]);
+            return NGX_CONF_ERROR;
+        }
+
+        mcf->redis[n] = redis;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_keygate_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_main_conf_t  *mcf = conf;
+
+    u_char      *colon;
+    char        *rv;
+    ssize_t      size;
+    ngx_str_t   *value, name, text;
+    ngx_uint_t   i;
+
+    (void) cmd;
+
+    if (mcf->zone) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (mcf->zone == NULL
+            && ngx_http_keygate_conf_starts(&value[i], "zone="))
+        {
+
+            name.data = value[i].data + 5;
+            colon = (u_char *) ngx_strchr(name.data, ':');
+            size = NGX_ERROR;
+
+            if (colon && colon > name.data) {
+                name.len = colon - name.data;
+                text.data = colon + 1;
+                text.len = value[i].data + value[i].len - text.data;
+                size = ngx_parse_size(&text);
+            }
+
+            if (size == NGX_ERROR) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid \"%V\": it must be "
+                                   "\"zone=NAME:SIZE\", as "
+                                   "\"zone=keygate:64m\"", &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
+            if (size < KG_ZONE_SIZE_MIN) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "zone \"%V\" is too small: give it at "
+                                   "least 1m", &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
+            mcf->zone = kg_zone_add(cf, &name, size, &ngx_http_keygate_module);
+            if (mcf->zone == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            continue;
+        }
+
+        if (ngx_http_keygate_conf_starts(&value[i], "valid=")) {
+            rv = ngx_http_keygate_conf_time(cf, &value[i], 6, 0, 86400000,
+                                            &mcf->valid);
+
+        } else if (ngx_http_keygate_conf_starts(&value[i], "negative=")) {
+            rv = ngx_http_keygate_conf_time(cf, &value[i], 9, 0, 86400000,
+                                            &mcf->negative);
+
+        } else {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\": it must be "
+                               "\"zone=NAME:SIZE\", \"valid=TIME\" or "
+                               "\"negative=TIME\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    if (mcf->zone == NULL) {
+        return "has no \"zone=NAME:SIZE\", as \"zone=keygate:64m\"";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_keygate_conf_keys(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_main_conf_t  *mcf = conf;
+
+    char        *rv;
+    ngx_str_t   *value, *prefix;
+    ngx_uint_t   i;
+
+    (void) cmd;
+
+    if (mcf->prefixes.nelts || mcf->peppers.nelts) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_http_keygate_conf_starts(&value[i], "prefix=")) {
+
+            prefix = ngx_array_push(&mcf->prefixes);
+            if (prefix == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            prefix->data = value[i].data + 7;
+            prefix->len = value[i].len - 7;
+
+            if (!kg_token_prefix_valid(ngx_http_keygate_kg(prefix))) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid \"%V\": a prefix must be "
+                                   "[a-z0-9]{1,16}", &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
+            continue;
+        }
+
+        if (ngx_http_keygate_conf_starts(&value[i], "pepper=")) {
+            rv = ngx_http_keygate_conf_pepper(cf, mcf, &value[i], 7);
+            if (rv != NGX_CONF_OK) {
+                return rv;
+            }
+
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\": it must be "
+                           "\"prefix=NAME\" or \"pepper=FILE\"", &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (mcf->prefixes.nelts == 0) {
+        return "has no \"prefix=NAME\", as \"prefix=tf\"";
+    }
+
+    if (mcf->peppers.nelts == 0) {
+        return "has no \"pepper=FILE\": make one by "
+               "\"openssl rand -base64 48\"";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* The secret is in memory only while the pads are computed. */
+
+static char *
+ngx_http_keygate_conf_pepper(ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf,
+    ngx_str_t *param, size_t prefix)
+{
+    ssize_t           n;
+    ngx_fd_t          fd;
+    ngx_str_t         file, secret;
+    kg_pepper_t     **pepper;
+    ngx_file_info_t   fi;
+    u_char            buf[KG_PEPPER_MAX + 2];
+
+    file.data = param->data + prefix;
+    file.len = param->len - prefix;
+
+    if (file.len == 0 || ngx_conf_full_name(cf->cycle, &file, 1) != NGX_OK) {
+        return "has a \"pepper=\" without a file";
+    }
+
+    fd = ngx_open_file(file.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "the pepper \"%V\" cannot be opened: make it by "
+                           "\"openssl rand -base64 48\", readable to the "
+                           "user who starts nginx", &file);
+        return NGX_CONF_ERROR;
+    }
+
+    n = ngx_read_fd(fd, buf, sizeof(buf));
+
+    if (ngx_fd_info(fd, &fi) != NGX_FILE_ERROR && (fi.st_mode & S_IROTH)) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "the pepper \"%V\" is readable to everyone: "
+                           "chmod it to 600", &file);
+    }
+
+    (void) ngx_close_file(fd);
+
+    secret.data = buf;
+    secret.len = (n > 0) ? n : 0;
+
+    if (secret.len && buf[secret.len - 1] == LF) {
+        secret.len--;
+    }
+
+    if (secret.len < KG_PEPPER_MIN || secret.len > KG_PEPPER_MAX) {
+        ngx_explicit_memzero(buf, sizeof(buf));
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the pepper \"%V\" must hold %d to %d bytes: make "
+                           "it by \"openssl rand -base64 48\"",
+                           &file, KG_PEPPER_MIN, KG_PEPPER_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    pepper = ngx_array_push(&mcf->peppers);
+
+    if (pepper) {
+        *pepper = kg_pepper_create(ngx_http_keygate_kg(&secret));
+    }
+
+    ngx_explicit_memzero(buf, sizeof(buf));
+
+    if (pepper == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (*pepper == NULL) {
+        mcf->peppers.nelts--;
+        return "cannot prepare a pepper: OpenSSL failed";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_keygate_conf_idempotency(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_keygate_main_conf_t  *mcf = conf;
+
+    char        *rv;
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    (void) cmd;
+
+    if (mcf->retention != NGX_CONF_UNSET_MSEC
+        || mcf->lease != NGX_CONF_UNSET_MSEC)
+    {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_http_keygate_conf_starts(&value[i], "retention=")) {
+
+            /* What the contract promises, and what a deployment can mean. */
+
+            rv = ngx_http_keygate_conf_time(cf, &value[i], 10, 1000,
+                                            (ngx_msec_t) 366 * 86400000,
+                                            &mcf->retention);
+
+        } else if (ngx_http_keygate_conf_starts(&value[i], "lease=")) {
+            rv = ngx_http_keygate_conf_time(cf, &value[i], 6, 1000, 3600000,
+                                            &mcf->lease);
+
+        } else {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\": it must be "
+                               "\"retention=TIME\" or \"lease=TIME\"",
+                               &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_main_conf_t  *mcf = conf;
+
+    char        *rv;
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    (void) cmd;
+
+    if (mcf->stale != NGX_CONF_UNSET_MSEC
+        || mcf->outage != NGX_CONF_UNSET_UINT)
+    {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_http_keygate_conf_starts(&value[i], "keys=stale:")) {
+            rv = ngx_http_keygate_conf_time(cf, &value[i], 11, 0, 86400000,
+                                            &mcf->stale);
+            if (rv != NGX_CONF_OK) {
+                return rv;
+            }
+
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "limits=deny") == 0) {
+            mcf->outage = NGX_HTTP_KEYGATE_DENY;
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "limits=allow") == 0) {
+            mcf->outage = NGX_HTTP_KEYGATE_ALLOW;
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\": it must be "
+                           "\"keys=stale:TIME\", \"limits=deny\" or "
+                           "\"limits=allow\"", &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_keygate_conf_complete(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf)
+{
+    ngx_uint_t                   i;
+    ngx_http_keygate_use_t      *use;
+    ngx_http_keygate_limit_t   **limits;
+
+    if (ngx_http_keygate_conf_default(cf, mcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    use = mcf->uses.elts;
+
+    for (i = 0; i < mcf->uses.nelts; i++) {
+        use[i].conf->table = ngx_http_keygate_table(mcf, &use[i].name);
+
+        if (use[i].conf->table == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "no routes \"%V\" for \"keygate\" in %s:%ui: define "
+                          "them by \"keygate_routes %V { ... }\"",
+                          &use[i].name, use[i].file, use[i].line,
+                          &use[i].name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    limits = mcf->limits.elts;
+
+    for (i = 0; i < mcf->limits.nelts; i++) {
+        limits[i]->policy = ngx_http_keygate_policy(mcf, &limits[i]->name);
+
+        if (limits[i]->policy == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "no policy \"%V\" for the limit in %s:%ui: define "
+                          "it by \"keygate_policy\"", &limits[i]->name,
+                          limits[i]->file, limits[i]->line);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (!mcf->used) {
+        return NGX_CONF_OK;
+    }
+
+    for (i = 0; i < NGX_HTTP_KEYGATE_USES; i++) {
+        if (mcf->redis[i] == NULL) {
+            return ngx_http_keygate_conf_missing(cf, "keygate_redis",
+                       "keygate_redis redis://127.0.0.1:6379");
+        }
+    }
+
+    if (mcf->zone == NULL) {
+        return ngx_http_keygate_conf_missing(cf, "keygate_zone",
+                   "keygate_zone zone=keygate:64m");
+    }
+
+    if (mcf->peppers.nelts == 0) {
+        return ngx_http_keygate_conf_missing(cf, "keygate_keys",
+                   "keygate_keys prefix=tf pepper=/etc/nginx/keygate.pepper");
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_keygate_conf_missing(ngx_conf_t *cf, const char *what,
+    const char *right)
+{
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"keygate\" needs \"%s\" in http {}: add \"%s;\"",
+                  what, right);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_keygate_conf_time(ngx_conf_t *cf, ngx_str_t *param, size_t prefix,
+    ngx_msec_t min, ngx_msec_t max, ngx_msec_t *slot)
+{
+    ngx_str_t   text;
+    ngx_msec_t  value;
+
+    if (*slot != NGX_CONF_UNSET_MSEC) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate parameter \"%V\"", param);
+        return NGX_CONF_ERROR;
+    }
+
+    text.data = param->data + prefix;
+    text.len = param->len - prefix;
+
+    value = ngx_parse_time(&text, 0);
+
+    if (value == (ngx_msec_t) NGX_ERROR || value < min || value > max) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid time in \"%V\": it must be from %M ms to "
+                           "%M s, as \"10s\" or \"5m\"", param, min,
+                           max / 1000);
+        return NGX_CONF_ERROR;
+    }
+
+    *slot = value;
+
+    return NGX_CONF_OK;
+}
+
+
+ngx_uint_t
+ngx_http_keygate_conf_starts(const ngx_str_t *param, const char *prefix)
+{
+    size_t  len;
+
+    len = ngx_strlen(prefix);
+
+    return param->len >= len && ngx_strncmp(param->data, prefix, len) == 0;
+}

@@ -1,0 +1,227 @@
+
+/*
+ * What the directives of a location take: which routes, where the key is, the
+ * realm, the admin interface.
+ */
+
+#include "ngx_http_keygate.h"
+
+
+char *
+ngx_http_keygate_conf_keygate(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_loc_conf_t  *lcf = conf;
+
+    ngx_str_t                     *value;
+    ngx_http_keygate_use_t        *use;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    (void) cmd;
+
+    if (lcf->mode != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        if (cf->args->nelts == 3) {
+            return "takes nothing after \"off\"";
+        }
+
+        lcf->mode = NGX_HTTP_KEYGATE_OFF;
+        return NGX_CONF_OK;
+    }
+
+    lcf->mode = NGX_HTTP_KEYGATE_ON;
+
+    if (cf->args->nelts == 3) {
+
+        if (ngx_strcmp(value[2].data, "dry_run") != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\": after the name of "
+                               "the routes only \"dry_run\" may come",
+                               &value[2]);
+            return NGX_CONF_ERROR;
+        }
+
+        lcf->mode = NGX_HTTP_KEYGATE_DRY_RUN;
+    }
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keygate_module);
+
+    use = ngx_array_push(&mcf->uses);
+    if (use == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    use->conf = lcf;
+    use->name = value[1];
+    use->file = cf->conf_file->file.name.data;
+    use->line = cf->conf_file->line;
+
+    mcf->used = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_keygate_conf_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_loc_conf_t  *lcf = conf;
+
+    ngx_str_t                         *value;
+    ngx_uint_t                         i;
+    ngx_http_complex_value_t          *cv;
+    ngx_http_compile_complex_value_t   ccv;
+
+    (void) cmd;
+
+    if (lcf->tokens != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    lcf->tokens = ngx_array_create(cf->pool, cf->args->nelts - 1,
+                                   sizeof(ngx_http_complex_value_t));
+    if (lcf->tokens == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        cv = ngx_array_push(lcf->tokens);
+        if (cv == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memzero(cv, sizeof(ngx_http_complex_value_t));
+
+        /* "bearer" is the Authorization header, its scheme taken off. */
+
+        if (ngx_strcmp(value[i].data, "bearer") == 0) {
+            continue;
+        }
+
+        if (ngx_http_script_variables_count(&value[i]) == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid \"%V\": it must be \"bearer\" or hold "
+                               "a variable, as \"$http_x_api_key\"",
+                               &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+        ccv.cf = cf;
+        ccv.value = &value[i];
+        ccv.complex_value = cv;
+
+        if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* RFC 9110, 11.5: a realm is a quoted-string. */
+
+char *
+ngx_http_keygate_conf_realm(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_loc_conf_t  *lcf = conf;
+
+    size_t      i;
+    ngx_str_t  *value;
+
+    (void) cmd;
+
+    if (lcf->realm.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    for (i = 0; i < value[1].len; i++) {
+        if (value[1].data[i] < 0x20 || value[1].data[i] > 0x7e
+            || value[1].data[i] == '"' || value[1].data[i] == '\\')
+        {
+            return "must be of printable ASCII without quotes and backslashes";
+        }
+    }
+
+    lcf->realm = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_loc_conf_t  *lcf = conf;
+
+    ngx_str_t                     *value;
+    ngx_uint_t                     i;
+    ngx_http_core_loc_conf_t      *clcf;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    static const struct {
+        ngx_str_t   name;
+        ngx_uint_t  role;
+    } roles[] = {
+        { ngx_string("role=read"), NGX_HTTP_KEYGATE_ROLE_READ },
+        { ngx_string("role=portal"), NGX_HTTP_KEYGATE_ROLE_PORTAL },
+        { ngx_string("role=operator"), NGX_HTTP_KEYGATE_ROLE_OPERATOR },
+        { ngx_null_string, 0 }
+    };
+
+    (void) cmd;
+
+    if (lcf->role) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    for (i = 0; roles[i].role; i++) {
+        if (value[1].len == roles[i].name.len
+            && ngx_memcmp(value[1].data, roles[i].name.data, value[1].len)
+               == 0)
+        {
+            break;
+        }
+    }
+
+    if (roles[i].role == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"%V\": it must be \"role=operator\", "
+                           "\"role=portal\" or \"role=read\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+#if (NGX_PCRE)
+    if (clcf->regex) {
+        return "cannot be in a location given by a regular expression: its "
+               "paths are relative to the location's prefix";
+    }
+#endif
+
+    if (clcf->named || clcf->noname || clcf->exact_match) {
+        return "must be in a location given by a prefix, as \"location /\"";
+    }
+
+    lcf->role = roles[i].role;
+    clcf->handler = ngx_http_keygate_admin_handler;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keygate_module);
+    mcf->used = 1;
+
+    return NGX_CONF_OK;
+}

@@ -1,0 +1,350 @@
+
+/*
+ * Policies and where they apply: keygate_policy, keygate_limit, limit= of a
+ * route.
+ */
+
+#include "ngx_http_keygate.h"
+
+
+static char *ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
+    ngx_http_keygate_policy_t *policy);
+static char *ngx_http_keygate_conf_rate(ngx_conf_t *cf, ngx_str_t *param,
+    size_t prefix, kg_rate_t *rate);
+
+
+static ngx_str_t  ngx_http_keygate_default = ngx_string("default");
+
+
+char *
+ngx_http_keygate_conf_policy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_main_conf_t  *mcf = conf;
+
+    char                        *rv;
+    ngx_str_t                   *value;
+    ngx_uint_t                   i;
+    ngx_http_keygate_policy_t   *policy, **where;
+
+    (void) cmd;
+
+    value = cf->args->elts;
+
+    if (!kg_policy_name_valid(ngx_http_keygate_kg(&value[1]))
+        || ngx_strcmp(value[1].data, "off") == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid name \"%V\" of a policy: it must be "
+                           "[a-z0-9_-]{1,32} and not \"off\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_keygate_policy(mcf, &value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate policy \"%V\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    policy = ngx_pcalloc(cf->pool, sizeof(ngx_http_keygate_policy_t));
+    where = ngx_array_push(&mcf->policies);
+
+    if (policy == NULL || where == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *where = policy;
+    policy->name = value[1];
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_http_keygate_conf_starts(&value[i], "rate=")) {
+            rv = ngx_http_keygate_conf_rate(cf, &value[i], 5, &policy->rate);
+
+        } else if (ngx_http_keygate_conf_starts(&value[i], "min=")) {
+            rv = ngx_http_keygate_conf_rate(cf, &value[i], 4, &policy->min);
+
+        } else if (ngx_http_keygate_conf_starts(&value[i], "max=")) {
+            rv = ngx_http_keygate_conf_rate(cf, &value[i], 4, &policy->max);
+
+        } else if (ngx_http_keygate_conf_starts(&value[i], "by=")) {
+            rv = ngx_http_keygate_conf_by(cf, &value[i], policy);
+
+        } else {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" of a policy: it must "
+                               "be \"rate=\", \"min=\", \"max=\" or \"by=\"",
+                               &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    if (policy->rate.requests == 0) {
+        return "has no \"rate=\", as \"rate=60r/m\"";
+    }
+
+    if (policy->by == 0) {
+        return "has no \"by=\", as \"by=key\" or \"by=org,mode\"";
+    }
+
+    if ((policy->min.requests && kg_rate_cmp(&policy->rate, &policy->min) < 0)
+        || (policy->max.requests
+            && kg_rate_cmp(&policy->rate, &policy->max) > 0))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the rate of policy \"%V\" is not from \"min=\" to "
+                           "\"max=\"", &policy->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
+    ngx_http_keygate_policy_t *policy)
+{
+    u_char      *p, *end, *comma;
+    size_t       len;
+    ngx_uint_t   i;
+
+    static const struct {
+        ngx_str_t   name;
+        ngx_uint_t  by;
+    } all[] = {
+        { ngx_string("key"), NGX_HTTP_KEYGATE_BY_KEY },
+        { ngx_string("org"), NGX_HTTP_KEYGATE_BY_ORG },
+        { ngx_string("mode"), NGX_HTTP_KEYGATE_BY_MODE },
+        { ngx_string("route"), NGX_HTTP_KEYGATE_BY_ROUTE },
+        { ngx_null_string, 0 }
+    };
+
+    p = param->data + sizeof("by=") - 1;
+    end = param->data + param->len;
+
+    do {
+        comma = ngx_strlchr(p, end, ',');
+        len = (comma ? comma : end) - p;
+
+        for (i = 0; all[i].by; i++) {
+            if (all[i].name.len == len
+                && ngx_memcmp(all[i].name.data, p, len) == 0)
+            {
+                break;
+            }
+        }
+
+        if (all[i].by == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid \"%V\": it must be \"by=\" and one or "
+                               "more of \"key\", \"org\", \"mode\", \"route\", "
+                               "separated by commas", param);
+            return NGX_CONF_ERROR;
+        }
+
+        policy->by |= all[i].by;
+        p = comma + 1;
+
+    } while (comma);
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_keygate_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_loc_conf_t  *lcf = conf;
+
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    (void) cmd;
+
+    if (lcf->limits != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    lcf->limits = NULL;
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        return (cf->args->nelts == 2) ? NGX_CONF_OK
+                                      : "takes nothing after \"off\"";
+    }
+
+    for (i = 1; i < cf->args->nelts; i++) {
+        if (ngx_http_keygate_conf_limit_add(cf, &lcf->limits, &value[i])
+            == NULL)
+        {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+ngx_http_keygate_limit_t *
+ngx_http_keygate_conf_limit_add(ngx_conf_t *cf, ngx_array_t **limits,
+    ngx_str_t *name)
+{
+    ngx_uint_t                      i;
+    ngx_http_keygate_limit_t       *limit, **where;
+    ngx_http_keygate_main_conf_t   *mcf;
+
+    if (*limits == NULL) {
+        *limits = ngx_array_create(cf->pool, 2,
+                                   sizeof(ngx_http_keygate_limit_t *));
+        if (*limits == NULL) {
+            return NULL;
+        }
+    }
+
+    where = (*limits)->elts;
+
+    for (i = 0; i < (*limits)->nelts; i++) {
+        if (where[i]->name.len == name->len
+            && ngx_memcmp(where[i]->name.data, name->data, name->len) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "policy \"%V\" is named twice", name);
+            return NULL;
+        }
+    }
+
+    if ((*limits)->nelts == NGX_HTTP_KEYGATE_POLICIES_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "more than %d policies for one request",
+                           NGX_HTTP_KEYGATE_POLICIES_MAX);
+        return NULL;
+    }
+
+    limit = ngx_pcalloc(cf->pool, sizeof(ngx_http_keygate_limit_t));
+    if (limit == NULL) {
+        return NULL;
+    }
+
+    limit->name = *name;
+    limit->file = cf->conf_file->file.name.data;
+    limit->line = cf->conf_file->line;
+
+    where = ngx_array_push(*limits);
+    if (where == NULL) {
+        return NULL;
+    }
+
+    *where = limit;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keygate_module);
+
+    where = ngx_array_push(&mcf->limits);
+    if (where == NULL) {
+        return NULL;
+    }
+
+    *where = limit;
+
+    return limit;
+}
+
+
+/* The contract's 60 requests a minute and key, unless "default" is defined. */
+
+char *
+ngx_http_keygate_conf_default(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf)
+{
+    ngx_http_keygate_limit_t   *limit, **place;
+    ngx_http_keygate_policy_t  *policy, **where;
+
+    policy = ngx_http_keygate_policy(mcf, &ngx_http_keygate_default);
+
+    if (policy == NULL) {
+        policy = ngx_pcalloc(cf->pool, sizeof(ngx_http_keygate_policy_t));
+        where = ngx_array_push(&mcf->policies);
+
+        if (policy == NULL || where == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        *where = policy;
+
+        policy->name = ngx_http_keygate_default;
+        policy->by = NGX_HTTP_KEYGATE_BY_KEY;
+        policy->rate.requests = 60;
+        policy->rate.window = 60;
+        policy->min.requests = 1;
+        policy->min.window = 60;
+        policy->max.requests = 600;
+        policy->max.window = 60;
+    }
+
+    mcf->default_limits = ngx_array_create(cf->pool, 1,
+                                          sizeof(ngx_http_keygate_limit_t *));
+    limit = ngx_pcalloc(cf->pool, sizeof(ngx_http_keygate_limit_t));
+
+    if (mcf->default_limits == NULL || limit == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    place = ngx_array_push(mcf->default_limits);
+    *place = limit;
+
+    limit->name = ngx_http_keygate_default;
+    limit->policy = policy;
+
+    return NGX_CONF_OK;
+}
+
+
+ngx_http_keygate_policy_t *
+ngx_http_keygate_policy(ngx_http_keygate_main_conf_t *mcf,
+    const ngx_str_t *name)
+{
+    ngx_uint_t                   i;
+    ngx_http_keygate_policy_t  **policies;
+
+    policies = mcf->policies.elts;
+
+    for (i = 0; i < mcf->policies.nelts; i++) {
+        if (policies[i]->name.len == name->len
+            && ngx_memcmp(policies[i]->name.data, name->data, name->len) == 0)
+        {
+            return policies[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+static char *
+ngx_http_keygate_conf_rate(ngx_conf_t *cf, ngx_str_t *param, size_t prefix,
+    kg_rate_t *rate)
+{
+    ngx_str_t  text;
+
+    text.data = param->data + prefix;
+    text.len = param->len - prefix;
+
+    if (rate->requests) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate parameter \"%V\"", param);
+        return NGX_CONF_ERROR;
+    }
+
+    if (kg_rate_parse(ngx_http_keygate_kg(&text), rate) != KG_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid rate in \"%V\": it must be a number and "
+                           "\"r/s\", \"r/m\", \"r/h\" or \"r/d\", as "
+                           "\"60r/m\"", param);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}

@@ -1,0 +1,384 @@
+
+/*
+ * The state of a request, and what every feature does with it: ask Redis and
+ * wait, refuse, set a header.
+ */
+
+#include "ngx_http_keygate.h"
+
+
+static void ngx_http_keygate_ctx_cleanup(void *data);
+static void ngx_http_keygate_answered(kg_redis_op_t *op);
+
+
+ngx_http_keygate_ctx_t *
+ngx_http_keygate_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t      *cln;
+    ngx_http_keygate_ctx_t  *ctx;
+
+    r = r->main;
+    ctx = ngx_http_get_module_ctx(r, ngx_http_keygate_module);
+
+    if (ctx || (!r->internal && !r->filter_finalize)) {
+        return ctx;
+    }
+
+    /* error_page or an internal redirect has zeroed r->ctx. */
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_keygate_ctx_cleanup) {
+            ctx = cln->data;
+            ngx_http_set_ctx(r, ctx, ngx_http_keygate_module);
+            return ctx;
+        }
+    }
+
+    return NULL;
+}
+
+
+ngx_http_keygate_ctx_t *
+ngx_http_keygate_ctx_create(ngx_http_request_t *r)
+{
+    uint64_t                       now;
+    ngx_time_t                    *tp;
+    ngx_pool_cleanup_t            *cln;
+    ngx_http_keygate_ctx_t        *ctx;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    ctx = ngx_http_keygate_ctx(r);
+    if (ctx) {
+        return ctx;
+    }
+
+    r = r->main;
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_keygate_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = cln->data;
+    ngx_memzero(ctx, sizeof(ngx_http_keygate_ctx_t));
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+    tp = ngx_timeofday();
+    now = (uint64_t) tp->sec * 1000 + tp->msec;
+
+    if (kg_request_id(&mcf->entropy, now, ctx->id) != KG_OK) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "keygate: no randomness for a request id");
+        return NULL;
+    }
+
+    ctx->request = r;
+    ctx->request_id.data = ctx->id;
+    ctx->request_id.len = KG_REQUEST_ID_LEN;
+
+    cln->handler = ngx_http_keygate_ctx_cleanup;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_keygate_module);
+
+    return ctx;
+}
+
+
+static void
+ngx_http_keygate_ctx_cleanup(void *data)
+{
+    ngx_http_keygate_ctx_t  *ctx = data;
+
+    if (ctx->op) {
+        kg_redis_abandon(ctx->op);
+        ctx->op = NULL;
+    }
+
+    ngx_http_keygate_settle_abandoned(ctx);
+}
+
+
+ngx_int_t
+ngx_http_keygate_ask(ngx_http_keygate_ctx_t *ctx, ngx_uint_t use,
+    kg_redis_cmd_t *cmd, ngx_http_keygate_reply_pt reply)
+{
+    ngx_http_request_t            *r;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    r = ctx->request;
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+    cmd->handler = ngx_http_keygate_answered;
+    cmd->data = ctx;
+
+    ctx->op = kg_redis_submit(mcf->client[use], cmd);
+    if (ctx->op == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->reply = reply;
+    ctx->read_handler = r->read_event_handler;
+    r->read_event_handler = ngx_http_test_reading;
+
+    return NGX_AGAIN;
+}
+
+
+/* Runs from a posted event of the client. */
+
+static void
+ngx_http_keygate_answered(kg_redis_op_t *op)
+{
+    ngx_connection_t        *c;
+    ngx_http_request_t      *r;
+    ngx_http_keygate_ctx_t  *ctx;
+
+    ctx = op->data;
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    ctx->op = NULL;
+    r->read_event_handler = ctx->read_handler;
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, c->log, 0,
+                   "keygate redis answered: %s \"%V\"",
+                   kg_redis_reason(op), &r->uri);
+
+    ctx->reply(ctx, op);
+
+    ngx_http_core_run_phases(r);
+    ngx_http_run_posted_requests(c);
+}
+
+
+ngx_int_t
+ngx_http_keygate_refuse(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    kg_error_code_t code, ngx_str_t *details)
+{
+    const kg_error_t             *error;
+    ngx_http_keygate_loc_conf_t  *lcf;
+
+    error = kg_error_get(code);
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+
+    ctx->verdict = *ngx_http_keygate_ngx(&error->code);
+
+    if (lcf->role == 0 && lcf->mode == NGX_HTTP_KEYGATE_DRY_RUN) {
+        ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
+                      "keygate would answer %ui %V to key \"%V\" of \"%V\" "
+                      "(dry_run)", error->status, &error->code,
+                      &ctx->key.id, &ctx->key.org);
+        return NGX_DECLINED;
+    }
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "keygate answers %ui %V to key \"%V\" of \"%V\"",
+                  error->status, &error->code, &ctx->key.id, &ctx->key.org);
+
+    ctx->error = error;
+
+    if (details) {
+        ctx->details = *details;
+    }
+
+    return error->status;
+}
+
+
+ngx_str_t
+ngx_http_keygate_name(ngx_pool_t *pool, const kg_redis_conf_t *conf,
+    const char *kind, const ngx_str_t *slot, const ngx_str_t *rest)
+{
+    u_char     *p;
+    ngx_str_t   name;
+
+    name.len = conf->ns.len + 1 + ngx_strlen(kind) + 2 + slot->len + 1
+               + (rest ? rest->len : 0);
+
+    name.data = ngx_pnalloc(pool, name.len);
+    if (name.data == NULL) {
+        name.len = 0;
+        return name;
+    }
+
+    p = ngx_sprintf(name.data, "%V:%s:{%V}", &conf->ns, kind, slot);
+
+    if (rest) {
+        ngx_memcpy(p, rest->data, rest->len);
+    }
+
+    return name;
+}
+
+
+ngx_int_t
+ngx_http_keygate_set_header(ngx_http_request_t *r, const ngx_str_t *name,
+    const ngx_str_t *value)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *found;
+
+    found = NULL;
+    part = &r->headers_out.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].hash == 0
+            || h[i].key.len != name->len
+            || ngx_strncasecmp(h[i].key.data, name->data, name->len) != 0)
+        {
+            continue;
+        }
+
+        if (value == NULL || found) {
+            h[i].hash = 0;
+            continue;
+        }
+
+        found = &h[i];
+    }
+
+    if (value == NULL) {
+        return NGX_OK;
+    }
+
+    if (found == NULL) {
+        return ngx_http_keygate_push_header(r, name, value);
+    }
+
+    found->key = *name;
+    found->value = *value;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_keygate_push_header(ngx_http_request_t *r, const ngx_str_t *name,
+    const ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    /* Since 1.23 nginx follows h->next. */
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->hash = 1;
+    h->key = *name;
+    h->value = *value;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_keygate_copy(ngx_pool_t *pool, const redisReply *reply,
+    ngx_str_t *copy)
+{
+    if (!kg_redis_is(reply, REDIS_REPLY_STRING, 0)) {
+        return NGX_ERROR;
+    }
+
+    copy->len = reply->len;
+    copy->data = ngx_pnalloc(pool, reply->len);
+
+    if (copy->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(copy->data, reply->str, reply->len);
+
+    return NGX_OK;
+}
+
+
+ngx_table_elt_t *
+ngx_http_keygate_header_out(ngx_http_request_t *r, const char *name)
+{
+    size_t            len;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    len = ngx_strlen(name);
+    part = &r->headers_out.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return NULL;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].hash && h[i].key.len == len
+            && ngx_strncasecmp(h[i].key.data, (u_char *) name, len) == 0)
+        {
+            return &h[i];
+        }
+    }
+}
+
+
+ngx_table_elt_t *
+ngx_http_keygate_header_in(ngx_http_request_t *r, const ngx_str_t *name,
+    ngx_uint_t *count)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *first;
+
+    *count = 0;
+    first = NULL;
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return first;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len == name->len
+            && ngx_strncasecmp(h[i].key.data, name->data, name->len) == 0)
+        {
+            if (first == NULL) {
+                first = &h[i];
+            }
+
+            (*count)++;
+        }
+    }
+}

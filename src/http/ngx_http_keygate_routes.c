@@ -1,0 +1,281 @@
+
+/*
+ * keygate_routes NAME { ... }: a table of the routes partners may call.
+ *
+ *     METHOD PATH SCOPE|public [limit=[+]NAME[,NAME...]|off]
+ *                              [idempotency=required];
+ *     include FILE;
+ */
+
+#include "ngx_http_keygate.h"
+
+
+static char *ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy,
+    void *conf);
+static char *ngx_http_keygate_route_limit(ngx_conf_t *cf,
+    ngx_http_keygate_route_t *route, ngx_str_t *value);
+
+
+char *
+ngx_http_keygate_conf_routes(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_main_conf_t *mcf = conf;
+
+    char                       *rv;
+    ngx_str_t                  *value;
+    ngx_conf_t                  save;
+    ngx_http_keygate_table_t   *table, **where;
+
+    (void) cmd;
+
+    value = cf->args->elts;
+
+    if (!kg_policy_name_valid(ngx_http_keygate_kg(&value[1]))
+        || ngx_strcmp(value[1].data, "off") == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid name \"%V\" of routes: it must be "
+                           "[a-z0-9_-]{1,32} and not \"off\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_keygate_table(mcf, &value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate routes \"%V\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    table = ngx_pcalloc(cf->pool, sizeof(ngx_http_keygate_table_t));
+    where = ngx_array_push(&mcf->tables);
+
+    if (table == NULL || where == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *where = table;
+
+    table->name = value[1];
+    table->routes = kg_routes_create();
+
+    if (table->routes == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    save = *cf;
+    cf->handler = ngx_http_keygate_route_line;
+    cf->handler_conf = (char *) table;
+
+    rv = ngx_conf_parse(cf, NULL);
+
+    *cf = save;
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    if (table->nroutes == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no route in routes \"%V\": write one as "
+                           "\"GET /v1/loads loads:read;\"", &table->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
+{
+    u_char                    *p;
+    char                      *rv;
+    kg_rc_t                    rc;
+    ngx_str_t                 *value;
+    ngx_uint_t                 i;
+    const char                *why;
+    ngx_http_keygate_route_t  *route;
+    ngx_http_keygate_table_t  *table;
+
+    table = conf;
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[0].data, "include") == 0) {
+        if (cf->args->nelts != 2) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid number of arguments in \"include\": "
+                               "write \"include FILE;\"");
+            return NGX_CONF_ERROR;
+        }
+
+        return ngx_conf_include(cf, dummy, conf);
+    }
+
+    if (cf->args->nelts < 3) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid route: write it as "
+                           "\"METHOD PATH SCOPE [limit=NAME] "
+                           "[idempotency=required];\" or "
+                           "\"METHOD PATH public;\"");
+        return NGX_CONF_ERROR;
+    }
+
+    route = ngx_pcalloc(cf->pool, sizeof(ngx_http_keygate_route_t));
+    if (route == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_strcmp(value[2].data, "public") == 0) {
+        route->public = 1;
+
+    } else if (kg_scope_valid(ngx_http_keygate_kg(&value[2]))
+               && ngx_strlchr(value[2].data, value[2].data + value[2].len, '*')
+                  == NULL)
+    {
+        route->scope = *ngx_http_keygate_kg(&value[2]);
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid scope \"%V\": it must be \"public\" or "
+                           "of [a-z0-9_.:-], as \"loads:read\"", &value[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 3; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "limit=", 6) == 0) {
+            rv = ngx_http_keygate_route_limit(cf, route, &value[i]);
+            if (rv != NGX_CONF_OK) {
+                return rv;
+            }
+
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "idempotency=required") == 0) {
+            route->idempotent = 1;
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" of a route: it must be "
+                           "\"limit=\" or \"idempotency=required\"",
+                           &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (route->public && (route->idempotent || route->limit_set)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "a public route knows no caller, so it can have "
+                           "neither \"limit=\" nor \"idempotency=\"");
+        return NGX_CONF_ERROR;
+    }
+
+    if (route->idempotent
+        && (ngx_strcmp(value[0].data, "GET") == 0
+            || ngx_strcmp(value[0].data, "HEAD") == 0))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"idempotency=required\" is for writes, not "
+                           "for \"%V\"", &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    route->name.len = value[0].len + 1 + value[1].len;
+    route->name.data = ngx_pnalloc(cf->pool, route->name.len);
+
+    if (route->name.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    p = ngx_cpymem(route->name.data, value[0].data, value[0].len);
+    *p++ = ' ';
+    ngx_memcpy(p, value[1].data, value[1].len);
+
+    rc = kg_routes_add(table->routes, ngx_http_keygate_kg(&value[0]),
+                       ngx_http_keygate_kg(&value[1]), route, &why);
+
+    if (rc == KG_INVALID) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid route \"%V\": %s",
+                           &route->name, why);
+    }
+
+    if (rc != KG_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    table->nroutes++;
+
+    return NGX_CONF_OK;
+}
+
+
+/* limit=poll in place of the location's, limit=+poll besides them. */
+
+static char *
+ngx_http_keygate_route_limit(ngx_conf_t *cf, ngx_http_keygate_route_t *route,
+    ngx_str_t *value)
+{
+    u_char     *p, *end, *comma;
+    ngx_str_t   name;
+
+    if (route->limit_set) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate \"limit=\" of a route: separate the "
+                           "names by commas, as \"limit=+poll,daily\"");
+        return NGX_CONF_ERROR;
+    }
+
+    route->limit_set = 1;
+
+    p = value->data + sizeof("limit=") - 1;
+    end = value->data + value->len;
+
+    if (ngx_strcmp(p, "off") == 0) {
+        return NGX_CONF_OK;
+    }
+
+    if (p < end && *p == '+') {
+        route->limit_add = 1;
+        p++;
+    }
+
+    for ( ;; ) {
+        comma = ngx_strlchr(p, end, ',');
+
+        name.data = p;
+        name.len = (comma ? comma : end) - p;
+
+        if (ngx_http_keygate_conf_limit_add(cf, &route->limits, &name)
+            == NULL)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        if (comma == NULL) {
+            return NGX_CONF_OK;
+        }
+
+        p = comma + 1;
+    }
+}
+
+
+ngx_http_keygate_table_t *
+ngx_http_keygate_table(ngx_http_keygate_main_conf_t *mcf,
+    const ngx_str_t *name)
+{
+    ngx_uint_t                  i;
+    ngx_http_keygate_table_t  **tables;
+
+    tables = mcf->tables.elts;
+
+    for (i = 0; i < mcf->tables.nelts; i++) {
+        if (tables[i]->name.len == name->len
+            && ngx_memcmp(tables[i]->name.data, name->data, name->len) == 0)
+        {
+            return tables[i];
+        }
+    }
+
+    return NULL;
+}

@@ -1,0 +1,233 @@
+
+/*
+ * Variables: who called and what was decided, for logs, for the upstream and
+ * for nginx's own modules.
+ */
+
+#include "ngx_http_keygate.h"
+
+
+typedef ngx_str_t (*ngx_http_keygate_value_pt)(ngx_http_keygate_ctx_t *ctx);
+
+
+static ngx_int_t ngx_http_keygate_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_keygate_variable_request_id(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_keygate_variable_authorization(
+    ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data);
+static void ngx_http_keygate_value(ngx_http_variable_value_t *v,
+    ngx_str_t *value);
+
+static ngx_str_t ngx_http_keygate_value_org(ngx_http_keygate_ctx_t *ctx);
+static ngx_str_t ngx_http_keygate_value_key_id(ngx_http_keygate_ctx_t *ctx);
+static ngx_str_t ngx_http_keygate_value_mode(ngx_http_keygate_ctx_t *ctx);
+static ngx_str_t ngx_http_keygate_value_scopes(ngx_http_keygate_ctx_t *ctx);
+static ngx_str_t ngx_http_keygate_value_route(ngx_http_keygate_ctx_t *ctx);
+static ngx_str_t ngx_http_keygate_value_verdict(ngx_http_keygate_ctx_t *ctx);
+static ngx_str_t ngx_http_keygate_value_policy(ngx_http_keygate_ctx_t *ctx);
+static ngx_str_t ngx_http_keygate_value_idempotency(
+    ngx_http_keygate_ctx_t *ctx);
+
+
+static const struct {
+    ngx_str_t                  name;
+    ngx_http_keygate_value_pt  value;
+} ngx_http_keygate_vars[] = {
+    { ngx_string("keygate_org"), ngx_http_keygate_value_org },
+    { ngx_string("keygate_key_id"), ngx_http_keygate_value_key_id },
+    { ngx_string("keygate_mode"), ngx_http_keygate_value_mode },
+    { ngx_string("keygate_scopes"), ngx_http_keygate_value_scopes },
+    { ngx_string("keygate_route"), ngx_http_keygate_value_route },
+    { ngx_string("keygate_verdict"), ngx_http_keygate_value_verdict },
+    { ngx_string("keygate_policy"), ngx_http_keygate_value_policy },
+    { ngx_string("keygate_idempotency"), ngx_http_keygate_value_idempotency }
+};
+
+
+ngx_int_t
+ngx_http_keygate_variables(ngx_conf_t *cf)
+{
+    ngx_str_t             name;
+    ngx_uint_t            i;
+    ngx_http_variable_t  *v;
+
+    for (i = 0; i < sizeof(ngx_http_keygate_vars)
+                    / sizeof(ngx_http_keygate_vars[0]); i++)
+    {
+        name = ngx_http_keygate_vars[i].name;
+
+        v = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+        if (v == NULL) {
+            return NGX_ERROR;
+        }
+
+        v->get_handler = ngx_http_keygate_variable;
+        v->data = i;
+    }
+
+    ngx_str_set(&name, "keygate_request_id");
+
+    v = ngx_http_add_variable(cf, &name, 0);
+    if (v == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->get_handler = ngx_http_keygate_variable_request_id;
+
+    ngx_str_set(&name, "keygate_upstream_authorization");
+
+    v = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+    if (v == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->get_handler = ngx_http_keygate_variable_authorization;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    uintptr_t data)
+{
+    ngx_str_t                value;
+    ngx_http_keygate_ctx_t  *ctx;
+
+    ctx = ngx_http_keygate_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    value = ngx_http_keygate_vars[data].value(ctx);
+    ngx_http_keygate_value(v, &value);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_variable_request_id(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_keygate_ctx_t  *ctx;
+
+    (void) data;
+
+    ctx = ngx_http_keygate_ctx_create(r);
+    if (ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_keygate_value(v, &ctx->request_id);
+
+    return NGX_OK;
+}
+
+
+/*
+ * What the upstream gets as Authorization: nothing, since the caller's key is
+ * the gate's; but all of it in dry_run, where the upstream still checks.
+ */
+
+static ngx_int_t
+ngx_http_keygate_variable_authorization(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t                     value;
+    ngx_http_keygate_loc_conf_t  *lcf;
+
+    (void) data;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+
+    ngx_str_null(&value);
+
+    if (lcf->mode != NGX_HTTP_KEYGATE_ON && r->headers_in.authorization) {
+        value = r->headers_in.authorization->value;
+    }
+
+    ngx_http_keygate_value(v, &value);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_keygate_value(ngx_http_variable_value_t *v, ngx_str_t *value)
+{
+    v->len = value->len;
+    v->data = value->data;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+}
+
+
+static ngx_str_t
+ngx_http_keygate_value_org(ngx_http_keygate_ctx_t *ctx)
+{
+    return *ngx_http_keygate_ngx(&ctx->key.org);
+}
+
+
+static ngx_str_t
+ngx_http_keygate_value_key_id(ngx_http_keygate_ctx_t *ctx)
+{
+    return *ngx_http_keygate_ngx(&ctx->key.id);
+}
+
+
+static ngx_str_t
+ngx_http_keygate_value_mode(ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_str_t  none = ngx_null_string;
+
+    if (ctx->key.id.len == 0) {
+        return none;
+    }
+
+    return *ngx_http_keygate_ngx(kg_mode_name(ctx->key.mode));
+}
+
+
+static ngx_str_t
+ngx_http_keygate_value_scopes(ngx_http_keygate_ctx_t *ctx)
+{
+    return *ngx_http_keygate_ngx(&ctx->key.scopes);
+}
+
+
+static ngx_str_t
+ngx_http_keygate_value_route(ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_str_t  none = ngx_null_string;
+
+    return ctx->route ? ctx->route->name : none;
+}
+
+
+static ngx_str_t
+ngx_http_keygate_value_verdict(ngx_http_keygate_ctx_t *ctx)
+{
+    return ctx->verdict;
+}
+
+
+static ngx_str_t
+ngx_http_keygate_value_policy(ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_str_t  none = ngx_null_string;
+
+    return ctx->policy ? ctx->policy->name : none;
+}
+
+
+static ngx_str_t
+ngx_http_keygate_value_idempotency(ngx_http_keygate_ctx_t *ctx)
+{
+    return ctx->outcome;
+}
