@@ -1,0 +1,401 @@
+
+/*
+ * Limits: may they call now.  The policies of the location and of the route
+ * are put to Redis together, in one script: all or nothing, so that a request
+ * refused by one spends nothing on the others.
+ *
+ * Every policy counts within an organisation; its state is the string
+ * "<ns>:limit:{<org>}:<policy>:<window>[:k=<key id>][:m=<mode>][:r=<route>]".
+ */
+
+#include "ngx_http_keygate.h"
+
+
+/* "NNNNNNNNNN" of cost, limit and window. */
+#define NGX_HTTP_KEYGATE_NUMBERS  (1 + 2 * NGX_HTTP_KEYGATE_POLICIES_MAX)
+
+
+static ngx_int_t ngx_http_keygate_apply(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+static ngx_int_t ngx_http_keygate_apply_list(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_array_t *limits);
+static void ngx_http_keygate_rate(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_policy_t *policy, kg_rate_t *rate);
+static ngx_int_t ngx_http_keygate_charge(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+static ngx_str_t ngx_http_keygate_state(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_http_keygate_applied_t *applied);
+static void ngx_http_keygate_charged(ngx_http_keygate_ctx_t *ctx,
+    kg_redis_op_t *op);
+static ngx_int_t ngx_http_keygate_refuse_limit(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+
+ngx_int_t
+ngx_http_keygate_limit_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                      rc;
+    ngx_http_keygate_ctx_t        *ctx;
+    ngx_http_keygate_loc_conf_t   *lcf;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+
+    if (lcf->mode == NGX_HTTP_KEYGATE_OFF || lcf->role || r != r->main) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_keygate_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ctx->op) {
+        return NGX_AGAIN;
+    }
+
+    /* With "satisfy any" another module may have let the request in. */
+
+    if (!ctx->decided) {
+        rc = ngx_http_keygate_decide(r, ctx);
+
+    } else if (!ctx->admitted && ctx->error && !r->internal) {
+        rc = ctx->error->status;
+
+    } else {
+        rc = NGX_OK;
+    }
+
+    if (rc != NGX_OK && rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    if (!ctx->admitted || ctx->route->public) {
+        return NGX_DECLINED;
+    }
+
+    if (!ctx->charged) {
+        ctx->charged = 1;
+
+        if (ngx_http_keygate_apply(r, ctx) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        if (ctx->napplied == 0) {
+            return NGX_DECLINED;
+        }
+
+        rc = ngx_http_keygate_charge(r, ctx);
+        return (rc == NGX_ERROR) ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
+    }
+
+    if (ctx->limit_down) {
+        ctx->limit_down = 0;
+
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+        if (mcf->outage == NGX_HTTP_KEYGATE_ALLOW) {
+            return NGX_DECLINED;
+        }
+
+        ctx->retry_after = 1;
+
+        return ngx_http_keygate_refuse(r, ctx, KG_ERR_SERVICE_UNAVAILABLE,
+                                       NULL);
+    }
+
+    if (ctx->refused) {
+        ctx->refused = 0;
+        return ngx_http_keygate_refuse_limit(r, ctx);
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/* Which policies apply to this request, each once, with their overrides. */
+
+static ngx_int_t
+ngx_http_keygate_apply(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    const ngx_http_keygate_route_t  *route;
+    ngx_http_keygate_loc_conf_t     *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+    route = ctx->route;
+
+    if (!route->limit_set || route->limit_add) {
+        if (ngx_http_keygate_apply_list(r, ctx, lcf->limits) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return ngx_http_keygate_apply_list(r, ctx, route->limits);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_apply_list(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    ngx_array_t *limits)
+{
+    ngx_uint_t                   i, j;
+    ngx_http_keygate_limit_t   **limit;
+    ngx_http_keygate_applied_t  *applied;
+
+    if (limits == NULL) {
+        return NGX_OK;
+    }
+
+    limit = limits->elts;
+
+    for (i = 0; i < limits->nelts; i++) {
+
+        for (j = 0; j < ctx->napplied; j++) {
+            if (ctx->applied[j].policy == limit[i]->policy) {
+                break;
+            }
+        }
+
+        if (j < ctx->napplied) {
+            continue;
+        }
+
+        if (j == NGX_HTTP_KEYGATE_POLICIES_MAX) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "keygate: more than %d policies apply to one "
+                          "request", NGX_HTTP_KEYGATE_POLICIES_MAX);
+            return NGX_ERROR;
+        }
+
+        applied = &ctx->applied[ctx->napplied++];
+        applied->policy = limit[i]->policy;
+        ngx_http_keygate_rate(ctx, limit[i]->policy, &applied->rate);
+    }
+
+    return NGX_OK;
+}
+
+
+/* Overrides: the key's, then the organisation's, then the policy itself. */
+
+static void
+ngx_http_keygate_rate(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_policy_t *policy, kg_rate_t *rate)
+{
+    kg_str_t  *name;
+
+    name = ngx_http_keygate_kg(&policy->name);
+
+    if (kg_limits_find(&ctx->key.limits, name, rate) != KG_OK
+        && kg_limits_find(&ctx->org.limits, name, rate) != KG_OK)
+    {
+        *rate = policy->rate;
+        return;
+    }
+
+    if (policy->min.requests && kg_rate_cmp(rate, &policy->min) < 0) {
+        *rate = policy->min;
+    }
+
+    if (policy->max.requests && kg_rate_cmp(rate, &policy->max) > 0) {
+        *rate = policy->max;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_keygate_charge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    u_char                       *p;
+    ngx_str_t                    *number;
+    ngx_uint_t                    i, n;
+    kg_redis_cmd_t                cmd;
+    ngx_http_keygate_applied_t   *applied;
+    ngx_str_t                     argv[NGX_HTTP_KEYGATE_POLICIES_MAX
+                                       + NGX_HTTP_KEYGATE_NUMBERS];
+    u_char                        digits[NGX_HTTP_KEYGATE_NUMBERS]
+                                        [NGX_INT32_LEN];
+
+    n = ctx->napplied;
+    number = &argv[n];
+
+    number->data = (u_char *) "1";
+    number->len = 1;
+    number++;
+
+    for (i = 0; i < n; i++) {
+        applied = &ctx->applied[i];
+
+        argv[i] = ngx_http_keygate_state(r, ctx, applied);
+        if (argv[i].data == NULL) {
+            return NGX_ERROR;
+        }
+
+        p = digits[2 * i];
+        number->data = p;
+        number->len = ngx_sprintf(p, "%uD", applied->rate.requests) - p;
+        number++;
+
+        p = digits[2 * i + 1];
+        number->data = p;
+        number->len = ngx_sprintf(p, "%uD", applied->rate.window) - p;
+        number++;
+    }
+
+    ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
+
+    cmd.script = KG_SCRIPT_LIMIT;
+    cmd.nkeys = n;
+    cmd.argc = number - argv;
+    cmd.argv = argv;
+    cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);
+
+    return ngx_http_keygate_ask(ctx, NGX_HTTP_KEYGATE_LIMITS, &cmd,
+                                ngx_http_keygate_charged);
+}
+
+
+static ngx_str_t
+ngx_http_keygate_state(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_applied_t *applied)
+{
+    u_char                        *p;
+    size_t                         len;
+    ngx_str_t                      rest;
+    ngx_http_keygate_policy_t     *policy;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+    policy = applied->policy;
+
+    len = sizeof("::") - 1 + policy->name.len + NGX_INT32_LEN
+          + sizeof(":k=") - 1 + ctx->key.id.len
+          + sizeof(":m=live") - 1
+          + sizeof(":r=") - 1 + ctx->route->name.len;
+
+    rest.data = ngx_pnalloc(r->pool, len);
+    if (rest.data == NULL) {
+        rest.len = 0;
+        return rest;
+    }
+
+    p = ngx_sprintf(rest.data, ":%V:%uD", &policy->name,
+                    applied->rate.window);
+
+    if (policy->by & NGX_HTTP_KEYGATE_BY_KEY) {
+        p = ngx_sprintf(p, ":k=%V", &ctx->key.id);
+    }
+
+    if (policy->by & NGX_HTTP_KEYGATE_BY_MODE) {
+        p = ngx_sprintf(p, ":m=%V", kg_mode_name(ctx->key.mode));
+    }
+
+    if (policy->by & NGX_HTTP_KEYGATE_BY_ROUTE) {
+        p = ngx_sprintf(p, ":r=%V", &ctx->route->name);
+    }
+
+    rest.len = p - rest.data;
+
+    return ngx_http_keygate_name(r->pool, mcf->redis[NGX_HTTP_KEYGATE_LIMITS],
+                                 "limit",
+                                 ngx_http_keygate_ngx(&ctx->key.org), &rest);
+}
+
+
+/* limit.lua: granted, refusing policy, relief ms, (remaining, reset) each */
+
+static void
+ngx_http_keygate_charged(ngx_http_keygate_ctx_t *ctx, kg_redis_op_t *op)
+{
+    ngx_uint_t                    i, n;
+    long long                     refusing, relief;
+    redisReply                  **elts;
+    ngx_http_keygate_applied_t   *applied;
+
+    n = ctx->napplied;
+
+    if (op->status != KG_REDIS_REPLY) {
+        goto down;
+    }
+
+    if (!kg_redis_is(op->reply, REDIS_REPLY_ARRAY, 3 + 2 * n)) {
+        goto malformed;
+    }
+
+    elts = op->reply->element;
+
+    for (i = 0; i < 3 + 2 * n; i++) {
+        if (!kg_redis_is(elts[i], REDIS_REPLY_INTEGER, 0)) {
+            goto malformed;
+        }
+    }
+
+    for (i = 0; i < n; i++) {
+        applied = &ctx->applied[i];
+        applied->known = 1;
+        applied->remaining = ngx_max(elts[3 + 2 * i]->integer, 0);
+        applied->reset = (ngx_max(elts[4 + 2 * i]->integer, 0) + 999) / 1000;
+    }
+
+    if (elts[0]->integer == 1) {
+        return;
+    }
+
+    refusing = elts[1]->integer;
+    relief = elts[2]->integer;
+
+    if (refusing < 1 || refusing > (long long) n) {
+        goto malformed;
+    }
+
+    applied = &ctx->applied[refusing - 1];
+
+    /* A cost over the limit never passes: the answer is a whole window. */
+
+    ctx->retry_after = (relief > 0) ? (ngx_uint_t) (relief + 999) / 1000
+                                    : applied->rate.window;
+    ctx->refused = 1;
+    ctx->policy = applied->policy;
+
+    applied->remaining = 0;
+    applied->reset = ctx->retry_after;
+
+    return;
+
+malformed:
+
+    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                  "keygate: Redis answered a limit with another shape");
+
+down:
+
+    if (op->status == KG_REDIS_REFUSED) {
+        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                      "keygate: Redis refused to count a limit: %s",
+                      kg_redis_reason(op));
+    }
+
+    ctx->limit_down = 1;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_refuse_limit(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_str_t  details;
+
+    /* A policy's name has no character that JSON would escape. */
+
+    details.data = ngx_pnalloc(r->pool, sizeof("{\"policy\":\"\"}")
+                                        + ctx->policy->name.len);
+    if (details.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    details.len = ngx_sprintf(details.data, "{\"policy\":\"%V\"}",
+                              &ctx->policy->name)
+                  - details.data;
+
+    return ngx_http_keygate_refuse(r, ctx, KG_ERR_RATE_LIMITED, &details);
+}
