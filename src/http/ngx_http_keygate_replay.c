@@ -1,0 +1,149 @@
+
+/*
+ * The replay: the first answer of a write again, from what was sealed of it.
+ */
+
+#include "ngx_http_keygate.h"
+
+
+static ngx_int_t ngx_http_keygate_open(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, kg_answer_t *answer);
+static ngx_int_t ngx_http_keygate_replay_headers(ngx_http_request_t *r,
+    kg_answer_t *answer);
+
+
+/* Returning NGX_OK or NGX_DECLINED here would still go on to the upstream. */
+
+ngx_int_t
+ngx_http_keygate_replay(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_buf_t    *b;
+    ngx_int_t     rc;
+    ngx_chain_t   out;
+    kg_answer_t   answer;
+
+    rc = ngx_http_keygate_open(r, ctx, &answer);
+
+    if (rc == NGX_DECLINED) {
+        return ngx_http_keygate_refuse_first(r, ctx,
+                                     KG_ERR_IDEMPOTENCY_REPLAY_UNAVAILABLE);
+    }
+
+    if (rc != NGX_OK || ngx_http_discard_request_body(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->as_it_is = 1;
+    ctx->replayed = ctx->first_id;
+    ngx_str_set(&ctx->verdict, "replayed");
+
+    r->headers_out.status = answer.status;
+    r->headers_out.content_length_n = answer.body.len;
+
+    if (ngx_http_keygate_replay_headers(r, &answer) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (answer.body.len == 0) {
+        r->header_only = 1;
+    }
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        ngx_http_finalize_request(r, rc);
+        return NGX_DONE;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        ngx_http_finalize_request(r, NGX_ERROR);
+        return NGX_DONE;
+    }
+
+    b->pos = answer.body.data;
+    b->last = answer.body.data + answer.body.len;
+    b->memory = 1;
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    ngx_http_finalize_request(r, ngx_http_output_filter(r, &out));
+    return NGX_DONE;
+}
+
+
+/* NGX_OK, NGX_DECLINED when it cannot be opened, NGX_ERROR for no memory. */
+
+static ngx_int_t
+ngx_http_keygate_open(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    kg_answer_t *answer)
+{
+    kg_rc_t                         rc;
+    ngx_str_t                       plain;
+    ngx_uint_t                      i;
+    kg_pepper_t                   **peppers;
+    ngx_http_keygate_main_conf_t   *mcf;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+    peppers = mcf->peppers.elts;
+
+    plain.len = 0;
+    plain.data = ngx_pnalloc(r->pool, ctx->sealed.len);
+
+    if (plain.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = KG_INVALID;
+
+    for (i = 0; i < mcf->peppers.nelts && rc == KG_INVALID; i++) {
+        rc = kg_open(peppers[i], ngx_http_keygate_kg(&ctx->claim->name),
+                     ngx_http_keygate_kg(&ctx->sealed), plain.data,
+                     &plain.len);
+    }
+
+    if (rc == KG_OK
+        && kg_answer_decode(ngx_http_keygate_kg(&plain), answer) == KG_OK)
+    {
+        return NGX_OK;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "keygate: a stored answer cannot be opened: was the pepper "
+                  "it was sealed with taken away?");
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_replay_headers(ngx_http_request_t *r, kg_answer_t *answer)
+{
+    size_t      i;
+    ngx_str_t  *name, *value;
+
+    static ngx_str_t  type = ngx_string("Content-Type");
+
+    for (i = 0; i < answer->nheaders; i++) {
+        name = ngx_http_keygate_ngx(&answer->headers[i].name);
+        value = ngx_http_keygate_ngx(&answer->headers[i].value);
+
+        if (name->len == type.len
+            && ngx_strncasecmp(name->data, type.data, type.len) == 0)
+        {
+            r->headers_out.content_type = *value;
+            r->headers_out.content_type_len = value->len;
+            r->headers_out.content_type_lowcase = NULL;
+            continue;
+        }
+
+        if (ngx_http_keygate_push_header(r, name, value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}

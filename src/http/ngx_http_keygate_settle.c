@@ -1,0 +1,433 @@
+
+/*
+ * The answer of a claimed write: which outcome it is, and telling Redis.
+ *
+ *     untouched upstream, 401 403 425 429, 503 with Retry-After  ─▶ release
+ *     408 502 503 504, broken off, timed out, nobody knows       ─▶ unknown
+ *     everything else                                    ─▶ complete, stored
+ *     ... too large to keep, or a stream                 ─▶ tombstone
+ *
+ * An outcome is sent until Redis has acknowledged it, behind the request if
+ * need be: settling twice is settling once.
+ */
+
+#include "ngx_http_keygate.h"
+
+
+/* How long an outcome is sent again, ms. */
+#define NGX_HTTP_KEYGATE_PERSIST  600000
+
+/* Answers from this size on go by the connection for large values, bytes. */
+#define NGX_HTTP_KEYGATE_BULK     16384
+
+
+typedef enum {
+    NGX_HTTP_KEYGATE_RELEASE,
+    NGX_HTTP_KEYGATE_UNKNOWN,
+    NGX_HTTP_KEYGATE_FINAL
+} ngx_http_keygate_outcome_t;
+
+
+static ngx_http_keygate_outcome_t ngx_http_keygate_outcome(
+    ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx);
+static ngx_uint_t ngx_http_keygate_answered_status(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_keygate_refused_only(ngx_http_request_t *r);
+static ngx_int_t ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx,
+    const char *action, ngx_str_t *sealed, ngx_uint_t wait);
+static ngx_int_t ngx_http_keygate_seal(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_str_t *sealed);
+static ngx_int_t ngx_http_keygate_answer(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, kg_answer_t *answer);
+static void ngx_http_keygate_settled(kg_redis_op_t *op);
+
+
+ngx_uint_t
+ngx_http_keygate_claimed(ngx_http_keygate_ctx_t *ctx)
+{
+    return ctx->claim && ctx->claim->held && !ctx->claim->settled;
+}
+
+
+ngx_uint_t
+ngx_http_keygate_final(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    return ngx_http_keygate_outcome(r, ctx) == NGX_HTTP_KEYGATE_FINAL;
+}
+
+
+ngx_int_t
+ngx_http_keygate_settle(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    ngx_uint_t wait)
+{
+    ngx_str_t  sealed;
+
+    ctx->claim->settled = 1;
+
+    if (ctx->truncated) {
+        return ngx_http_keygate_send_outcome(ctx, "unknown", NULL, wait);
+    }
+
+    if (ctx->keep) {
+
+        if (ngx_http_keygate_seal(r, ctx, &sealed) == NGX_OK) {
+            return ngx_http_keygate_send_outcome(ctx, "complete", &sealed,
+                                                 wait);
+        }
+
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "keygate: an answer cannot be stored for replay");
+
+        return ngx_http_keygate_send_outcome(ctx, "tombstone", NULL, wait);
+    }
+
+    switch (ngx_http_keygate_outcome(r, ctx)) {
+
+    case NGX_HTTP_KEYGATE_RELEASE:
+        return ngx_http_keygate_send_outcome(ctx, "release", NULL, wait);
+
+    case NGX_HTTP_KEYGATE_UNKNOWN:
+        return ngx_http_keygate_send_outcome(ctx, "unknown", NULL, wait);
+
+    default: /* NGX_HTTP_KEYGATE_FINAL, not kept */
+        return ngx_http_keygate_send_outcome(ctx, "tombstone", NULL, wait);
+    }
+}
+
+
+void
+ngx_http_keygate_release(ngx_http_keygate_ctx_t *ctx)
+{
+    ctx->claim->asked = 0;
+    (void) ngx_http_keygate_send_outcome(ctx, "release", NULL, 0);
+}
+
+
+void
+ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx)
+{
+    if (ctx->claim == NULL) {
+        return;
+    }
+
+    if (ctx->claim->asked) {
+        ngx_http_keygate_release(ctx);
+        return;
+    }
+
+    if (!ngx_http_keygate_claimed(ctx)) {
+        return;
+    }
+
+    /* The request was ended before an answer came through the filters. */
+
+    ctx->claim->settled = 1;
+
+    (void) ngx_http_keygate_send_outcome(ctx,
+                              ngx_http_keygate_untouched(ctx->request)
+                              ? "release" : "unknown", NULL, 0);
+}
+
+
+static ngx_http_keygate_outcome_t
+ngx_http_keygate_outcome(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_uint_t  status;
+
+    if (ngx_http_keygate_untouched(r)) {
+
+        /* nginx's own error runs nothing; another handler's answer counts. */
+
+        return (r->headers_out.status >= NGX_HTTP_BAD_REQUEST)
+               ? NGX_HTTP_KEYGATE_RELEASE : NGX_HTTP_KEYGATE_FINAL;
+    }
+
+    status = ngx_http_keygate_answered_status(r);
+
+    switch (status) {
+
+    case NGX_HTTP_UNAUTHORIZED:
+    case NGX_HTTP_FORBIDDEN:
+    case 425:
+    case NGX_HTTP_TOO_MANY_REQUESTS:
+        return ngx_http_keygate_refused_only(r) ? NGX_HTTP_KEYGATE_RELEASE
+                                                : NGX_HTTP_KEYGATE_UNKNOWN;
+
+    case NGX_HTTP_SERVICE_UNAVAILABLE:
+        return (ctx->from_upstream
+                && ngx_http_keygate_header_out(r, "Retry-After")
+                && ngx_http_keygate_refused_only(r))
+               ? NGX_HTTP_KEYGATE_RELEASE : NGX_HTTP_KEYGATE_UNKNOWN;
+
+    case 0:
+    case NGX_HTTP_REQUEST_TIME_OUT:
+    case NGX_HTTP_BAD_GATEWAY:
+    case NGX_HTTP_GATEWAY_TIME_OUT:
+        return NGX_HTTP_KEYGATE_UNKNOWN;
+
+    default:
+        return NGX_HTTP_KEYGATE_FINAL;
+    }
+}
+
+
+/*
+ * What the upstream said, which error_page may have hidden; 0 when it was
+ * spoken to and said nothing.
+ */
+
+static ngx_uint_t
+ngx_http_keygate_answered_status(ngx_http_request_t *r)
+{
+    ngx_http_upstream_state_t  *state;
+
+    if (r->upstream_states == NULL || r->upstream_states->nelts == 0) {
+        return r->headers_out.status;
+    }
+
+    state = r->upstream_states->elts;
+
+    return state[r->upstream_states->nelts - 1].status;
+}
+
+
+/*
+ * A refusal frees the key only when no attempt before it reached an upstream:
+ * "executed, then refused" shows as 158, 0 bytes sent.
+ */
+
+static ngx_uint_t
+ngx_http_keygate_refused_only(ngx_http_request_t *r)
+{
+    ngx_uint_t                  i;
+    ngx_http_upstream_state_t  *state;
+
+    state = r->upstream_states->elts;
+
+    for (i = 0; i + 1 < r->upstream_states->nelts; i++) {
+        if (state[i].bytes_sent) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* settle.lua: action, owner, fingerprint, retention, id, route, answer */
+
+static ngx_int_t
+ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx, const char *action,
+    ngx_str_t *sealed, ngx_uint_t wait)
+{
+    ngx_uint_t                     n;
+    ngx_str_t                      argv[8];
+    kg_redis_op_t                 *op;
+    kg_redis_cmd_t                 cmd;
+    ngx_http_keygate_claim_t      *claim;
+    ngx_http_keygate_main_conf_t  *mcf;
+    u_char                         retention[NGX_INT64_LEN];
+
+    claim = ctx->claim;
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
+
+    n = 0;
+    argv[n++] = claim->name;
+
+    argv[n].data = (u_char *) action;
+    argv[n++].len = ngx_strlen(action);
+
+    argv[n].data = claim->owner;
+    argv[n++].len = KG_IDEM_OWNER_LEN;
+
+    argv[n].data = claim->fingerprint;
+    argv[n++].len = KG_DIGEST_LEN;
+
+    argv[n].data = retention;
+    argv[n++].len = ngx_sprintf(retention, "%M", mcf->retention) - retention;
+
+    argv[n++] = ctx->request_id;
+    argv[n++] = ctx->route->name;
+
+    if (sealed) {
+        argv[n++] = *sealed;
+    }
+
+    ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
+
+    cmd.script = KG_SCRIPT_SETTLE;
+    cmd.nkeys = 1;
+    cmd.argc = n;
+    cmd.argv = argv;
+    cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);
+    cmd.bulk = (sealed && sealed->len >= NGX_HTTP_KEYGATE_BULK);
+    cmd.persist = NGX_HTTP_KEYGATE_PERSIST;
+
+    if (wait) {
+        cmd.handler = ngx_http_keygate_settled;
+        cmd.data = ctx;
+    }
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "keygate settles a claim: %s", action);
+
+    op = kg_redis_submit(mcf->client[NGX_HTTP_KEYGATE_IDEMPOTENCY], &cmd);
+
+    if (op == NULL) {
+        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                      "keygate: no memory to settle a claim: its key stays "
+                      "taken");
+        return NGX_OK;
+    }
+
+    if (!wait) {
+        return NGX_OK;
+    }
+
+    ctx->op = op;
+
+    return NGX_AGAIN;
+}
+
+
+static void
+ngx_http_keygate_settled(kg_redis_op_t *op)
+{
+    ngx_http_request_t      *r;
+    ngx_http_keygate_ctx_t  *ctx;
+
+    ctx = op->data;
+    ctx->op = NULL;
+    r = ctx->request;
+
+    ngx_http_set_log_request(r->connection->log, r);
+
+    if (op->status != KG_REDIS_REPLY) {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "keygate: the outcome of a claim is not in Redis yet: "
+                      "%s", kg_redis_reason(op));
+
+    } else if (!kg_redis_is(op->reply, REDIS_REPLY_INTEGER, 0)
+               || op->reply->integer != 1)
+    {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "keygate: a claim was settled by another before its "
+                      "write came to an end");
+    }
+
+    ngx_http_keygate_resume(ctx);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_seal(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    ngx_str_t *sealed)
+{
+    size_t                          size;
+    ngx_str_t                       plain;
+    kg_answer_t                     answer;
+    kg_pepper_t                   **peppers;
+    ngx_http_keygate_main_conf_t   *mcf;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+    peppers = mcf->peppers.elts;
+
+    if (ngx_http_keygate_answer(r, ctx, &answer) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    size = kg_answer_size(&answer);
+
+    plain.data = ngx_pnalloc(r->pool, size);
+    sealed->data = ngx_pnalloc(r->pool, size + KG_SEAL_EXTRA);
+
+    if (plain.data == NULL || sealed->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    plain.len = kg_answer_encode(&answer, plain.data) - plain.data;
+
+    if (kg_seal(peppers[0], ngx_http_keygate_kg(&ctx->claim->name),
+                ngx_http_keygate_kg(&plain), sealed->data, &sealed->len)
+        != KG_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * The answer as it stands before nginx adds its own headers.  Content-Type and
+ * Location have members of their own in headers_out.
+ */
+
+static ngx_int_t
+ngx_http_keygate_answer(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    kg_answer_t *answer)
+{
+    ngx_uint_t        i;
+    kg_header_t      *header;
+    ngx_str_t        *type;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    ngx_memzero(answer, sizeof(kg_answer_t));
+
+    answer->status = r->headers_out.status;
+    answer->body.data = ctx->held;
+    answer->body.len = ctx->held_len;
+
+    type = &r->headers_out.content_type;
+
+    if (type->len) {
+        header = &answer->headers[answer->nheaders++];
+        header->name = (kg_str_t) kg_string("Content-Type");
+        header->value = *ngx_http_keygate_kg(type);
+
+        if (r->headers_out.content_type_len == type->len
+            && r->headers_out.charset.len)
+        {
+            header->value.len = type->len + sizeof("; charset=") - 1
+                                + r->headers_out.charset.len;
+
+            header->value.data = ngx_pnalloc(r->pool, header->value.len);
+            if (header->value.data == NULL) {
+                return NGX_ERROR;
+            }
+
+            ngx_sprintf(header->value.data, "%V; charset=%V", type,
+                        &r->headers_out.charset);
+        }
+    }
+
+    part = &r->headers_out.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return NGX_OK;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].hash == 0
+            || !kg_answer_keeps(ngx_http_keygate_kg(&h[i].key)))
+        {
+            continue;
+        }
+
+        if (answer->nheaders == KG_ANSWER_HEADERS_MAX) {
+            return NGX_ERROR;
+        }
+
+        header = &answer->headers[answer->nheaders++];
+        header->name = *ngx_http_keygate_kg(&h[i].key);
+        header->value = *ngx_http_keygate_kg(&h[i].value);
+    }
+}
