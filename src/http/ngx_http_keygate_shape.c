@@ -1,0 +1,439 @@
+
+/*
+ * One error contract, whoever erred: Keygate, nginx or the upstream.
+ */
+
+#include "ngx_http_keygate.h"
+
+
+static ngx_int_t ngx_http_keygate_envelope(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable);
+static ngx_int_t ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable);
+static ngx_int_t ngx_http_keygate_retry_after(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable);
+static ngx_int_t ngx_http_keygate_challenge(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+static ngx_int_t ngx_http_keygate_rate_limit(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+static ngx_uint_t ngx_http_keygate_own(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+static void ngx_http_keygate_free(void *data);
+
+
+/* What described the body that is replaced. */
+
+static ngx_str_t  ngx_http_keygate_body_headers[] = {
+    ngx_string("Content-Encoding"),
+    ngx_string("Content-Language"),
+    ngx_string("Content-Location"),
+    ngx_string("Content-Disposition"),
+    ngx_string("Content-MD5"),
+    ngx_string("Content-Digest"),
+    ngx_string("Digest"),
+    ngx_string("Accept-Ranges"),
+    ngx_string("ETag"),
+    ngx_string("Last-Modified"),
+    ngx_string("Expires"),
+    ngx_null_string
+};
+
+
+ngx_int_t
+ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    int          retryable;
+    ngx_int_t    rc;
+    ngx_str_t   *name;
+    ngx_uint_t   safe;
+
+    static ngx_str_t  cache_control = ngx_string("Cache-Control");
+    static ngx_str_t  no_store = ngx_string("no-store");
+
+    safe = (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
+           || (!ctx->truncated && ngx_http_keygate_untouched(r));
+
+    /* A 503 with Retry-After is the upstream's word that nothing ran. */
+
+    if (r->headers_out.status == NGX_HTTP_SERVICE_UNAVAILABLE
+        && ctx->from_upstream && !ctx->truncated
+        && ngx_http_keygate_header_out(r, "Retry-After"))
+    {
+        safe = 1;
+    }
+
+    if (ctx->error == NULL && ctx->from_upstream && !ctx->truncated) {
+        rc = ngx_http_keygate_upstream_envelope(r, ctx, safe, &retryable);
+
+    } else {
+        rc = ngx_http_keygate_envelope(r, ctx, safe, &retryable);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    for (name = ngx_http_keygate_body_headers; name->len; name++) {
+        (void) ngx_http_keygate_set_header(r, name, NULL);
+    }
+
+    ngx_http_clear_accept_ranges(r);
+    ngx_http_clear_last_modified(r);
+    ngx_http_clear_etag(r);
+    r->headers_out.content_encoding = NULL;
+
+    ngx_str_set(&r->headers_out.content_type, "application/json");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+    r->headers_out.charset.len = 0;
+
+    if (ngx_http_keygate_set_header(r, &cache_control, &no_store) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_retry_after(r, ctx, retryable);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_envelope(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    ngx_uint_t safe, int *retryable)
+{
+    const kg_error_t  *error;
+    kg_envelope_t      envelope;
+
+    ngx_memzero(&envelope, sizeof(kg_envelope_t));
+
+    if (ngx_http_keygate_own(r, ctx)) {
+        error = ctx->error;
+        envelope.details = *ngx_http_keygate_kg(&ctx->details);
+        envelope.message = *ngx_http_keygate_kg(&ctx->message);
+
+    } else {
+        error = kg_error_of_status(r->headers_out.status);
+    }
+
+    if (envelope.message.len == 0) {
+        envelope.message = error->message;
+    }
+
+    *retryable = kg_error_retryable(r->headers_out.status, &error->code, safe);
+
+    envelope.code = error->code;
+    envelope.retryable = *retryable;
+    envelope.request_id = *ngx_http_keygate_kg(&ctx->request_id);
+
+    ctx->held_len = kg_envelope_write(&envelope, NULL);
+
+    ctx->held = ngx_pnalloc(r->pool, ctx->held_len);
+    if (ctx->held == NULL) {
+        return NGX_ERROR;
+    }
+
+    kg_envelope_write(&envelope, ctx->held);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable)
+{
+    kg_str_t              out;
+    ngx_table_elt_t      *h;
+    ngx_pool_cleanup_t   *cln;
+    kg_upstream_error_t   in;
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&in, sizeof(kg_upstream_error_t));
+
+    h = r->headers_out.content_encoding;
+
+    in.status = r->headers_out.status;
+    in.body.data = ctx->held;
+    in.body.len = ctx->held_len;
+    in.whole = !ctx->overflow;
+    in.gzip = (h && h->hash && h->value.len == 4
+               && ngx_strncasecmp(h->value.data, (u_char *) "gzip", 4) == 0);
+    in.safe = safe;
+    in.request_id = *ngx_http_keygate_kg(&ctx->request_id);
+
+    if (kg_error_shape(&in, &out, retryable) != KG_OK) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_keygate_free;
+    cln->data = out.data;
+
+    ctx->held = out.data;
+    ctx->held_len = out.len;
+
+    return NGX_OK;
+}
+
+
+/* 1 when the answer is a refusal of ours, not what error_page made of it. */
+
+static ngx_uint_t
+ngx_http_keygate_own(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    return ctx->error && ctx->error->status == r->headers_out.status;
+}
+
+
+static void
+ngx_http_keygate_free(void *data)
+{
+    free(data);
+}
+
+
+/* Retry-After is there exactly when the error is retryable. */
+
+static ngx_int_t
+ngx_http_keygate_retry_after(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable)
+{
+    ngx_str_t   value;
+    ngx_uint_t  seconds;
+
+    static ngx_str_t  name = ngx_string("Retry-After");
+
+    if (!retryable) {
+        return ngx_http_keygate_set_header(r, &name, NULL);
+    }
+
+    seconds = ngx_http_keygate_own(r, ctx) ? ctx->retry_after : 0;
+
+    if (seconds == 0 && ngx_http_keygate_header_out(r, "Retry-After")) {
+        return NGX_OK;
+    }
+
+    value.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+    if (value.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    value.len = ngx_sprintf(value.data, "%ui", ngx_max(seconds, 1))
+                - value.data;
+
+    return ngx_http_keygate_set_header(r, &name, &value);
+}
+
+
+ngx_uint_t
+ngx_http_keygate_untouched(ngx_http_request_t *r)
+{
+    ngx_uint_t                  i;
+    ngx_http_upstream_t        *u;
+    ngx_http_upstream_state_t  *state;
+
+    u = r->upstream;
+
+    /* nginx notes the bytes when it is done with a peer, not before. */
+
+    if (u && u->cleanup && u->peer.connection && u->peer.connection->sent) {
+        return 0;
+    }
+
+    if (r->upstream_states == NULL) {
+        return 1;
+    }
+
+    state = r->upstream_states->elts;
+
+    for (i = 0; i < r->upstream_states->nelts; i++) {
+        if (state[i].bytes_sent) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+ngx_int_t
+ngx_http_keygate_add_headers(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_uint_t                    own;
+    ngx_http_keygate_loc_conf_t  *lcf;
+
+    static ngx_str_t  request_id = ngx_string("X-Request-Id");
+    static ngx_str_t  original = ngx_string("Original-Request-Id");
+    static ngx_str_t  replayed = ngx_string("Idempotent-Replayed");
+    static ngx_str_t  yes = ngx_string("true");
+    static ngx_str_t  allow = ngx_string("Allow");
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+
+    if (ngx_http_keygate_set_header(r, &request_id, &ctx->request_id)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ctx->replayed.len
+        && (ngx_http_keygate_set_header(r, &replayed, &yes) != NGX_OK
+            || ngx_http_keygate_set_header(r, &original, &ctx->replayed)
+               != NGX_OK))
+    {
+        return NGX_ERROR;
+    }
+
+    if (ctx->napplied && lcf->mode != NGX_HTTP_KEYGATE_DRY_RUN
+        && ngx_http_keygate_rate_limit(r, ctx) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    own = ngx_http_keygate_own(r, ctx);
+
+    if (own && ngx_http_keygate_challenge(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* With keygate_errors off nothing else has set it. */
+
+    if (own && ctx->retry_after
+        && ngx_http_keygate_retry_after(r, ctx, 1) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ctx->allow.len
+        && ((own && r->headers_out.status == NGX_HTTP_NOT_ALLOWED)
+            || (r->method == NGX_HTTP_OPTIONS && ctx->found
+                && r->headers_out.status == NGX_HTTP_NO_CONTENT)))
+    {
+        return ngx_http_keygate_set_header(r, &allow, &ctx->allow);
+    }
+
+    return NGX_OK;
+}
+
+
+/* RFC 6750, 3: a challenge with an error only when a key was sent. */
+
+static ngx_int_t
+ngx_http_keygate_challenge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    u_char                       *p;
+    ngx_str_t                     value, realm;
+    const char                   *error;
+    ngx_http_core_srv_conf_t     *cscf;
+    ngx_http_keygate_loc_conf_t  *lcf;
+
+    static ngx_str_t  name = ngx_string("WWW-Authenticate");
+
+    if (ctx->error == kg_error_get(KG_ERR_UNAUTHORIZED)) {
+        error = ctx->sent_key ? ", error=\"invalid_token\"" : "";
+
+    } else if (ctx->error == kg_error_get(KG_ERR_FORBIDDEN)
+               && ctx->needs_scope)
+    {
+        error = ", error=\"insufficient_scope\"";
+
+    } else {
+        return NGX_OK;
+    }
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+    realm = lcf->realm;
+
+    if (realm.len == 0) {
+        cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
+        realm = cscf->server_name;
+    }
+
+    value.len = sizeof("Bearer realm=\"\"") - 1 + realm.len
+                + ngx_strlen(error);
+
+    if (ctx->needs_scope) {
+        value.len += sizeof(", scope=\"\"") - 1 + ctx->route->scope.len;
+    }
+
+    value.data = ngx_pnalloc(r->pool, value.len);
+    if (value.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_sprintf(value.data, "Bearer realm=\"%V\"%s", &realm, error);
+
+    if (ctx->needs_scope) {
+        ngx_sprintf(p, ", scope=\"%V\"", &ctx->route->scope);
+    }
+
+    return ngx_http_keygate_set_header(r, &name, &value);
+}
+
+
+/*
+ * draft-ietf-httpapi-ratelimit-headers-11: every policy that applied, the most
+ * restrictive first.  What Redis could not say is not made up: then there is
+ * the policy and no state.
+ */
+
+static ngx_int_t
+ngx_http_keygate_rate_limit(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    size_t                       len;
+    u_char                      *p, *s;
+    ngx_str_t                    policies, states;
+    ngx_uint_t                   i, j;
+    ngx_http_keygate_applied_t   applied, *a;
+
+    static ngx_str_t  policy_name = ngx_string("RateLimit-Policy");
+    static ngx_str_t  state_name = ngx_string("RateLimit");
+
+    a = ctx->applied;
+    len = 0;
+
+    for (i = 0; i < ctx->napplied; i++) {
+        len += a[i].policy->name.len + sizeof("\"\";q=;w=, ") - 1
+               + 2 * NGX_INT_T_LEN;
+
+        for (j = i; j && a[j].remaining < a[j - 1].remaining; j--) {
+            applied = a[j];
+            a[j] = a[j - 1];
+            a[j - 1] = applied;
+        }
+    }
+
+    policies.data = ngx_pnalloc(r->pool, len);
+    states.data = ngx_pnalloc(r->pool, len);
+
+    if (policies.data == NULL || states.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = policies.data;
+    s = states.data;
+
+    for (i = 0; i < ctx->napplied; i++) {
+        p = ngx_sprintf(p, "%s\"%V\";q=%uD;w=%uD", i ? ", " : "",
+                        &a[i].policy->name, a[i].rate.requests,
+                        a[i].rate.window);
+
+        if (a[i].known) {
+            s = ngx_sprintf(s, "%s\"%V\";r=%ui;t=%ui",
+                            s == states.data ? "" : ", ",
+                            &a[i].policy->name, a[i].remaining, a[i].reset);
+        }
+    }
+
+    policies.len = p - policies.data;
+    states.len = s - states.data;
+
+    if (ngx_http_keygate_set_header(r, &policy_name, &policies) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_set_header(r, &state_name,
+                                       states.len ? &states : NULL);
+}
