@@ -1,0 +1,481 @@
+
+/*
+ * The admin interface: JSON calls that manage organisations and keys, in a
+ * location with keygate_admin.  Here is which calls there are, who may make
+ * them, and how their body is read; what they do is in the files beside.
+ */
+
+#include "ngx_http_keygate_admin.h"
+
+
+#define NGX_HTTP_KEYGATE_ADMIN_BODY_MAX   65536
+#define NGX_HTTP_KEYGATE_ADMIN_ALLOW_MAX  64
+
+
+static ngx_http_keygate_admin_t *ngx_http_keygate_admin_create(
+    ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx);
+static void ngx_http_keygate_admin_cleanup(void *data);
+static ngx_str_t ngx_http_keygate_admin_path(ngx_http_request_t *r);
+static ngx_int_t ngx_http_keygate_admin_route(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *path);
+static ngx_uint_t ngx_http_keygate_admin_match(ngx_http_keygate_admin_t *admin,
+    const char *pattern, ngx_str_t *path);
+static ngx_int_t ngx_http_keygate_admin_wrong_method(
+    ngx_http_keygate_admin_t *admin, ngx_str_t *path);
+static void ngx_http_keygate_admin_body_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_keygate_admin_read_body(
+    ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_copy_body(
+    ngx_http_keygate_admin_t *admin, ngx_str_t *text);
+static ngx_int_t ngx_http_keygate_admin_too_large(
+    ngx_http_keygate_admin_t *admin);
+
+
+static const ngx_http_keygate_admin_call_t  ngx_http_keygate_admin_calls[] = {
+
+    { "GET", "orgs/:", NGX_HTTP_KEYGATE_ROLE_READ, 0,
+      ngx_http_keygate_admin_org_get },
+
+    { "PUT", "orgs/:", NGX_HTTP_KEYGATE_ROLE_OPERATOR, 1,
+      ngx_http_keygate_admin_org_put },
+
+    { "PATCH", "orgs/:", NGX_HTTP_KEYGATE_ROLE_OPERATOR, 1,
+      ngx_http_keygate_admin_org_patch },
+
+    { "POST", "orgs/:/keys", NGX_HTTP_KEYGATE_ROLE_PORTAL, 1,
+      ngx_http_keygate_admin_key_create },
+
+    { "GET", "keys/:", NGX_HTTP_KEYGATE_ROLE_READ, 0,
+      ngx_http_keygate_admin_key_get },
+
+    { "DELETE", "keys/:", NGX_HTTP_KEYGATE_ROLE_PORTAL, 0,
+      ngx_http_keygate_admin_key_revoke },
+
+    { NULL, NULL, 0, 0, NULL }
+};
+
+
+ngx_int_t
+ngx_http_keygate_admin_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                  rc;
+    ngx_str_t                  path;
+    ngx_http_keygate_ctx_t    *ctx;
+    ngx_http_keygate_admin_t  *admin;
+
+    /* A mirror or an include of a page must not change who has access. */
+
+    if (r != r->main) {
+        return NGX_HTTP_NOT_FOUND;
+    }
+
+    ctx = ngx_http_keygate_ctx_create(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    admin = ngx_http_keygate_admin_create(r, ctx);
+    if (admin == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    path = ngx_http_keygate_admin_path(r);
+
+    rc = ngx_http_keygate_admin_route(admin, &path);
+
+    if (rc == NGX_ERROR) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (admin->call->body) {
+
+        rc = ngx_http_read_client_request_body(r,
+                                        ngx_http_keygate_admin_body_handler);
+
+        return (rc >= NGX_HTTP_SPECIAL_RESPONSE) ? rc : NGX_DONE;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    r->main->count++;
+
+    ngx_http_keygate_admin_finish(admin, admin->call->handler(admin));
+
+    return NGX_DONE;
+}
+
+
+void
+ngx_http_keygate_admin_finish(ngx_http_keygate_admin_t *admin, ngx_int_t rc)
+{
+    ngx_http_request_t  *r;
+
+    r = admin->request;
+
+    if (rc == NGX_AGAIN) {
+        return;
+    }
+
+    if (rc == NGX_ERROR && !r->header_sent) {
+        rc = NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_http_finalize_request(r, rc);
+}
+
+
+static ngx_http_keygate_admin_t *
+ngx_http_keygate_admin_create(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_pool_cleanup_t           *cln;
+    ngx_http_keygate_admin_t     *admin;
+    ngx_http_keygate_loc_conf_t  *lcf;
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_keygate_admin_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    admin = cln->data;
+    ngx_memzero(admin, sizeof(ngx_http_keygate_admin_t));
+
+    cln->handler = ngx_http_keygate_admin_cleanup;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+
+    admin->request = r;
+    admin->ctx = ctx;
+    admin->mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+    admin->role = lcf->role;
+
+    return admin;
+}
+
+
+static void
+ngx_http_keygate_admin_cleanup(void *data)
+{
+    ngx_http_keygate_admin_t  *admin = data;
+
+    if (admin->op) {
+        kg_redis_abandon(admin->op);
+    }
+
+    json_decref(admin->body);
+    json_decref(admin->record);
+
+    if (admin->token.len) {
+        ngx_explicit_memzero(admin->token.data, admin->token.len);
+    }
+}
+
+
+/* What follows the location's prefix, without slashes before it. */
+
+static ngx_str_t
+ngx_http_keygate_admin_path(ngx_http_request_t *r)
+{
+    ngx_str_t                  path;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    path = r->uri;
+
+    if (clcf->name.len
+        && clcf->name.len <= path.len
+        && ngx_strncmp(path.data, clcf->name.data, clcf->name.len) == 0)
+    {
+        path.data += clcf->name.len;
+        path.len -= clcf->name.len;
+
+        /* "location /admin" also gets /administrator. */
+
+        if (path.len && *path.data != '/' && path.data[-1] != '/') {
+            path.len = 0;
+        }
+    }
+
+    while (path.len && *path.data == '/') {
+        path.data++;
+        path.len--;
+    }
+
+    return path;
+}
+
+
+/* NGX_OK and admin->call, or the status of the refusal. */
+
+static ngx_int_t
+ngx_http_keygate_admin_route(ngx_http_keygate_admin_t *admin, ngx_str_t *path)
+{
+    ngx_str_t                             method;
+    ngx_http_request_t                   *r;
+    const ngx_http_keygate_admin_call_t  *call;
+
+    static ngx_str_t  get = ngx_string("GET");
+    static ngx_str_t  reason = ngx_string("{\"reason\":\"role\"}");
+
+    r = admin->request;
+    method = (r->method == NGX_HTTP_HEAD) ? get : r->method_name;
+
+    for (call = ngx_http_keygate_admin_calls; call->method; call++) {
+
+        if (ngx_strlen(call->method) == method.len
+            && ngx_strncmp(call->method, method.data, method.len) == 0
+            && ngx_http_keygate_admin_match(admin, call->path, path))
+        {
+            break;
+        }
+    }
+
+    if (call->method == NULL) {
+        return ngx_http_keygate_admin_wrong_method(admin, path);
+    }
+
+    if (admin->role < call->role) {
+        ngx_str_set(&admin->ctx->message,
+                    "The role of this address does not allow this");
+        return ngx_http_keygate_refuse(r, admin->ctx, KG_ERR_FORBIDDEN,
+                                       &reason);
+    }
+
+    admin->call = call;
+
+    return NGX_OK;
+}
+
+
+/* 1 when the path is the pattern's, with what stands for ":" as parameters. */
+
+static ngx_uint_t
+ngx_http_keygate_admin_match(ngx_http_keygate_admin_t *admin,
+    const char *pattern, ngx_str_t *path)
+{
+    u_char     *p, *end;
+    ngx_str_t  *param;
+
+    p = path->data;
+    end = path->data + path->len;
+    admin->nparams = 0;
+
+    for ( /* void */ ; *pattern; pattern++) {
+
+        if (*pattern != ':') {
+            if (p == end || *p++ != (u_char) *pattern) {
+                return 0;
+            }
+
+            continue;
+        }
+
+        param = &admin->param[admin->nparams++];
+        param->data = p;
+
+        while (p < end && *p != '/') {
+            p++;
+        }
+
+        param->len = p - param->data;
+
+        if (param->len == 0) {
+            return 0;
+        }
+    }
+
+    return p == end;
+}
+
+
+/* 405 with the methods that the path has, or 404 when it has none. */
+
+static ngx_int_t
+ngx_http_keygate_admin_wrong_method(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *path)
+{
+    u_char                               *p, *last;
+    ngx_str_t                             allow;
+    ngx_http_request_t                   *r;
+    const ngx_http_keygate_admin_call_t  *call;
+
+    r = admin->request;
+
+    allow.data = ngx_pnalloc(r->pool, NGX_HTTP_KEYGATE_ADMIN_ALLOW_MAX);
+    if (allow.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = allow.data;
+    last = allow.data + NGX_HTTP_KEYGATE_ADMIN_ALLOW_MAX;
+
+    for (call = ngx_http_keygate_admin_calls; call->method; call++) {
+
+        if (ngx_http_keygate_admin_match(admin, call->path, path)) {
+            p = ngx_slprintf(p, last, "%s%s%s",
+                             p == allow.data ? "" : ", ", call->method,
+                             ngx_strcmp(call->method, "GET") == 0
+                             ? ", HEAD" : "");
+        }
+    }
+
+    allow.len = p - allow.data;
+
+    if (allow.len == 0) {
+        return ngx_http_keygate_admin_refuse(admin, KG_ERR_NOT_FOUND, NULL,
+                                             "There is no such call");
+    }
+
+    admin->ctx->allow = allow;
+
+    return ngx_http_keygate_refuse(r, admin->ctx, KG_ERR_METHOD_NOT_ALLOWED,
+                                   NULL);
+}
+
+
+static void
+ngx_http_keygate_admin_body_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                  rc;
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_keygate_admin_t  *admin;
+
+    for (cln = r->pool->cleanup;
+         cln->handler != ngx_http_keygate_admin_cleanup;
+         cln = cln->next)
+    {
+        /* void */
+    }
+
+    admin = cln->data;
+
+    rc = ngx_http_keygate_admin_read_body(admin);
+
+    if (rc == NGX_OK) {
+        rc = admin->call->handler(admin);
+    }
+
+    ngx_http_keygate_admin_finish(admin, rc);
+}
+
+
+/* The JSON object that was sent: NGX_OK, NGX_ERROR or the refusal's status. */
+
+static ngx_int_t
+ngx_http_keygate_admin_read_body(ngx_http_keygate_admin_t *admin)
+{
+    ngx_int_t     rc;
+    ngx_str_t     text;
+    json_error_t  error;
+
+    ngx_str_null(&text);
+
+    rc = ngx_http_keygate_admin_copy_body(admin, &text);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    admin->body = json_loadb((char *) text.data, text.len,
+                             JSON_REJECT_DUPLICATES|JSON_DECODE_ANY, &error);
+
+    if (admin->body == NULL) {
+
+        switch (json_error_code(&error)) {
+
+        case json_error_out_of_memory:
+            return NGX_ERROR;
+
+        case json_error_duplicate_key:
+            return ngx_http_keygate_admin_refuse(admin, KG_ERR_BAD_REQUEST,
+                                                 NULL, "The body names a "
+                                                 "field twice, line %d",
+                                                 error.line);
+        default:
+            return ngx_http_keygate_admin_refuse(admin, KG_ERR_BAD_REQUEST,
+                                                 NULL, "The body is not JSON, "
+                                                 "line %d column %d",
+                                                 error.line, error.column);
+        }
+    }
+
+    if (!json_is_object(admin->body)) {
+        return ngx_http_keygate_admin_refuse(admin, KG_ERR_BAD_REQUEST, NULL,
+                                             "The body is not a JSON object");
+    }
+
+    return NGX_OK;
+}
+
+
+/* What nginx read, in memory or in a file, in one piece of the pool. */
+
+static ngx_int_t
+ngx_http_keygate_admin_copy_body(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *text)
+{
+    off_t                size;
+    u_char              *p;
+    ssize_t              n;
+    ngx_buf_t           *b;
+    ngx_chain_t         *in, *cl;
+    ngx_http_request_t  *r;
+
+    r = admin->request;
+    in = r->request_body ? r->request_body->bufs : NULL;
+    size = 0;
+
+    for (cl = in; cl; cl = cl->next) {
+        size += ngx_buf_size(cl->buf);
+    }
+
+    if (size > NGX_HTTP_KEYGATE_ADMIN_BODY_MAX) {
+        return ngx_http_keygate_admin_too_large(admin);
+    }
+
+    p = ngx_pnalloc(r->pool, size + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    text->data = p;
+    text->len = size;
+
+    for (cl = in; cl; cl = cl->next) {
+        b = cl->buf;
+
+        if (ngx_buf_in_memory(b)) {
+            p = ngx_cpymem(p, b->pos, b->last - b->pos);
+            continue;
+        }
+
+        if (!b->in_file) {
+            continue;
+        }
+
+        size = b->file_last - b->file_pos;
+
+        n = ngx_read_file(b->file, p, size, b->file_pos);
+        if (n != (ssize_t) size) {
+            return NGX_ERROR;
+        }
+
+        p += n;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_too_large(ngx_http_keygate_admin_t *admin)
+{
+    return ngx_http_keygate_admin_refuse(admin, KG_ERR_BAD_REQUEST, NULL,
+                                         "The body is over 64 KiB");
+}

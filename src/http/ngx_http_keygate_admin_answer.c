@@ -1,0 +1,167 @@
+
+/*
+ * The admin interface's answers: refusals, which the filter gives the
+ * contract's envelope, and JSON objects.
+ */
+
+#include "ngx_http_keygate_admin.h"
+
+
+#define NGX_HTTP_KEYGATE_ADMIN_MESSAGE_MAX  512
+
+
+static ngx_int_t ngx_http_keygate_admin_send(ngx_http_request_t *r,
+    ngx_uint_t status, ngx_str_t *body);
+
+
+ngx_int_t
+ngx_http_keygate_admin_refuse(ngx_http_keygate_admin_t *admin,
+    kg_error_code_t code, const ngx_str_t *field, const char *fmt, ...)
+{
+    u_char      *p, *last;
+    json_t      *object;
+    va_list      args;
+    ngx_str_t    details;
+    ngx_pool_t  *pool;
+
+    pool = admin->request->pool;
+
+    p = ngx_pnalloc(pool, NGX_HTTP_KEYGATE_ADMIN_MESSAGE_MAX);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    va_start(args, fmt);
+    last = ngx_vslprintf(p, p + NGX_HTTP_KEYGATE_ADMIN_MESSAGE_MAX, fmt, args);
+    va_end(args);
+
+    admin->ctx->message.data = p;
+    admin->ctx->message.len = last - p;
+
+    if (field == NULL) {
+        return ngx_http_keygate_refuse(admin->request, admin->ctx, code, NULL);
+    }
+
+    object = json_pack("{s:s%}", "field", field->data, field->len);
+    details = ngx_http_keygate_admin_dump(pool, object);
+    json_decref(object);
+
+    if (details.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_refuse(admin->request, admin->ctx, code, &details);
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_unknown(ngx_http_keygate_admin_t *admin,
+    const char *what, ngx_str_t *id)
+{
+    return ngx_http_keygate_admin_refuse(admin, KG_ERR_NOT_FOUND, NULL,
+                                         "There is no %s \"%V\"", what, id);
+}
+
+
+/*
+ * No upstream was asked, so the filter says that it may be tried again, which
+ * is right for writes too: each may be made twice.  A key whose making was cut
+ * off has a token that nobody knows.
+ */
+
+ngx_int_t
+ngx_http_keygate_admin_unavailable(ngx_http_keygate_admin_t *admin)
+{
+    return ngx_http_keygate_refuse(admin->request, admin->ctx,
+                                   KG_ERR_SERVICE_UNAVAILABLE, NULL);
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_answer(ngx_http_keygate_admin_t *admin,
+    ngx_uint_t status, json_t *object)
+{
+    u_char      *p;
+    ngx_str_t    text, body;
+    ngx_pool_t  *pool;
+
+    pool = admin->request->pool;
+
+    text = ngx_http_keygate_admin_dump(pool, object);
+    json_decref(object);
+
+    if (text.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (admin->token.len == 0) {
+        return ngx_http_keygate_admin_send(admin->request, status, &text);
+    }
+
+    /*
+     * The token goes into the text, not the object: jansson's copies of it
+     * would be freed without being wiped.  It has no character to escape.
+     */
+
+    body.len = text.len + sizeof(",\"token\":\"\"") - 1 + admin->token.len;
+
+    body.data = ngx_pnalloc(pool, body.len);
+    if (body.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_cpymem(body.data, text.data, text.len - 1);
+    p = ngx_sprintf(p, ",\"token\":\"%V\"}", &admin->token);
+
+    /* What is wiped with the request is this copy, once it was sent. */
+
+    ngx_explicit_memzero(admin->token.data, admin->token.len);
+    admin->token.data = p - 2 - admin->token.len;
+
+    return ngx_http_keygate_admin_send(admin->request, status, &body);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_send(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_str_t *body)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    static ngx_str_t  cache_control = ngx_string("Cache-Control");
+    static ngx_str_t  no_store = ngx_string("no-store");
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = body->len;
+    ngx_str_set(&r->headers_out.content_type, "application/json");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    if (ngx_http_keygate_set_header(r, &cache_control, &no_store) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = body->data;
+    b->last = body->data + body->len;
+    b->memory = 1;
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}

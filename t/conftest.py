@@ -1,0 +1,133 @@
+"""Fixtures of the tests; t/harness says how to use them."""
+
+import contextlib
+import signal
+
+import pytest
+
+import harness
+
+TEST_SECONDS = 120
+
+
+class Family:
+    """Every gate that is alive, so that each test is checked on all."""
+
+    def __init__(self):
+        self.gates = []
+
+    def check(self):
+        for gate in self.gates:
+            gate.end_test()
+
+    def end(self, gate):
+        self.gates.remove(gate)
+        gate.close()
+
+
+FAMILY = Family()
+
+
+@pytest.fixture(scope="module")
+def redis():
+    server = harness.RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def upstream_of_module():
+    api = harness.Upstream()
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def upstream(upstream_of_module):
+    upstream_of_module.reset()
+    yield upstream_of_module
+    upstream_of_module.reset()
+
+
+@pytest.fixture(scope="module")
+def gate_of_module(request, redis, upstream_of_module):
+    pieces = getattr(request.module, "GATE", {})
+    running = harness.Gate(redis, upstream_of_module, **pieces)
+    FAMILY.gates.append(running)
+    yield running
+    upstream_of_module.release()
+    FAMILY.end(running)
+
+
+@pytest.fixture
+def gate(gate_of_module, upstream):
+    return gate_of_module
+
+
+@pytest.fixture
+def make_gate(redis, upstream):
+    """A gate of the test's own: make_gate(piece=text, redis=, upstream=,
+    redis_url=, files=)."""
+    made = []
+
+    def make(**how):
+        how.setdefault("redis", redis)
+        how.setdefault("upstream", upstream)
+        running = harness.Gate(**how)
+        FAMILY.gates.append(running)
+        made.append(running)
+        return running
+
+    yield make
+
+    upstream.release()
+    with contextlib.ExitStack() as stack:
+        for running in made:
+            stack.callback(FAMILY.end, running)
+
+
+def maker(cls):
+    """A fixture that makes what it is asked for and closes it after."""
+
+    @pytest.fixture
+    def make_one():
+        with contextlib.ExitStack() as stack:
+            def make(*args, **how):
+                made = cls(*args, **how)
+                stack.callback(made.close)
+                return made
+
+            yield make
+
+    return make_one
+
+
+make_redis = maker(harness.RedisServer)
+make_upstream = maker(harness.Upstream)
+make_relay = maker(harness.Relay)
+
+
+@pytest.fixture
+def nginx_t():
+    return harness.nginx_t
+
+
+@pytest.fixture(autouse=True)
+def no_faults():
+    """Fails the test during which a gate's log got a bad line."""
+    yield
+    FAMILY.check()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """Ends a test that hangs, so that the run goes on and names it."""
+
+    def late(number, frame):
+        raise TimeoutError(f"{item.nodeid} takes over {TEST_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(TEST_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
