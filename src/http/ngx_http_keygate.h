@@ -46,6 +46,10 @@
 #define NGX_HTTP_KEYGATE_ROLE_PORTAL    2
 #define NGX_HTTP_KEYGATE_ROLE_OPERATOR  3
 
+/* An admin call's body: what is taken at all, and what is kept in memory. */
+#define NGX_HTTP_KEYGATE_ADMIN_MAX      (64 * 1024 * 1024)
+#define NGX_HTTP_KEYGATE_ADMIN_BUFFER   (64 * 1024 + 1)
+
 #define NGX_HTTP_KEYGATE_POLICIES_MAX   8       /* that apply to a request */
 #define NGX_HTTP_KEYGATE_BUFFERED       0x08    /* in r->buffered */
 
@@ -278,7 +282,6 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     body_read:1;
     unsigned                     hashed:1;      /* the fingerprint is made */
     unsigned                     unclaimable:1; /* Redis did not answer */
-    unsigned                     forced:1;      /* shape with errors off */
     unsigned                     as_it_is:1;    /* a replay: do not shape */
     unsigned                     shape:1;       /* the body is replaced */
     unsigned                     keep:1;        /* ... is stored */

@@ -62,7 +62,9 @@ ngx_http_keygate_header_filter(ngx_http_request_t *r)
     ctx = ngx_http_keygate_ctx(r);
 
     if (ctx == NULL) {
-        if (!lcf->errors && lcf->mode == NGX_HTTP_KEYGATE_OFF) {
+        if (!lcf->errors && !lcf->role
+            && lcf->mode == NGX_HTTP_KEYGATE_OFF)
+        {
             return ngx_http_next_header_filter(r);
         }
 
@@ -85,7 +87,7 @@ ngx_http_keygate_header_filter(ngx_http_request_t *r)
     ctx->from_upstream = (r->upstream && r->upstream->cleanup != NULL);
 
     ctx->shape = (r->headers_out.status >= NGX_HTTP_BAD_REQUEST
-                  && (lcf->errors || ctx->forced) && !ctx->as_it_is);
+                  && (lcf->errors || lcf->role) && !ctx->as_it_is);
 
     ctx->keep = (ngx_http_keygate_claimed(ctx)
                  && ngx_http_keygate_final(r, ctx));

@@ -272,7 +272,24 @@ ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_keygate_loc_conf_t  *prev = parent;
     ngx_http_keygate_loc_conf_t  *conf = child;
 
+    ngx_http_core_loc_conf_t      *clcf;
     ngx_http_keygate_main_conf_t  *mcf;
+
+    if (conf->role) {
+
+        /* The calls have bounds of their own, and bodies stay off the disk. */
+
+        clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+        if (clcf->client_max_body_size
+            && clcf->client_max_body_size < NGX_HTTP_KEYGATE_ADMIN_MAX)
+        {
+            clcf->client_max_body_size = NGX_HTTP_KEYGATE_ADMIN_MAX;
+        }
+
+        clcf->client_body_buffer_size = ngx_max(clcf->client_body_buffer_size,
+                                               NGX_HTTP_KEYGATE_ADMIN_BUFFER);
+    }
 
     if (conf->mode == NGX_CONF_UNSET_UINT) {
         conf->mode = (prev->mode == NGX_CONF_UNSET_UINT)

@@ -167,17 +167,24 @@ ngx_http_keygate_refuse(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
 
     ctx->verdict = *ngx_http_keygate_ngx(&error->code);
 
-    if (lcf->role == 0 && lcf->mode == NGX_HTTP_KEYGATE_DRY_RUN) {
+    if (lcf->role) {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "keygate admin answers %ui %V", error->status,
+                      &error->code);
+
+    } else if (lcf->mode == NGX_HTTP_KEYGATE_DRY_RUN) {
         ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
                       "keygate would answer %ui %V to key \"%V\" of \"%V\" "
                       "(dry_run)", error->status, &error->code,
                       &ctx->key.id, &ctx->key.org);
         return NGX_DECLINED;
-    }
 
-    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "keygate answers %ui %V to key \"%V\" of \"%V\"",
-                  error->status, &error->code, &ctx->key.id, &ctx->key.org);
+    } else {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "keygate answers %ui %V to key \"%V\" of \"%V\"",
+                      error->status, &error->code, &ctx->key.id,
+                      &ctx->key.org);
+    }
 
     ctx->error = error;
 

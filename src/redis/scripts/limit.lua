@@ -19,18 +19,18 @@
 -- than the limit in any window, and at times fewer by what one entry holds.
 
 local call, unpack, pack = redis.call, struct.unpack, struct.pack
-local sub, ceil, floor = string.sub, math.ceil, math.floor
+local sub, ceil = string.sub, math.ceil
 
 local time = redis.call('TIME')
 local clock = time[1] * 1000000 + time[2]
 local policies, cost = #KEYS, tonumber(ARGV[1])
 
-local reply = {1, 0, 0}
-local values, keeps = {}, {}
-
 if not cost or cost < 1 or cost % 1 ~= 0 or #ARGV ~= 1 + 2 * policies then
     return redis.error_reply('KGARGS of limit')
 end
+
+local reply = {1, 0, 0, 0, 0}
+local values, keeps = {0}, {0}
 
 for i = 1, policies do
     local key = KEYS[i]
@@ -45,7 +45,7 @@ for i = 1, policies do
     local window = period * 1000000
     local now, value = clock, call('GET', key)
     local size, from = 0, 14
-    local version, total, expiry, newest, last = 1, 0, 0, 0, 0
+    local total, expiry, newest, last = 0, 0, 0, 0
 
     if value then
         size = #value
@@ -54,12 +54,18 @@ for i = 1, policies do
             return redis.error_reply('KGSTATE ' .. key .. ' is malformed')
         end
 
-        version, total, expiry = unpack('>BI4I8', value)
-        newest, last = unpack('>I8I4', value, size - 11)
+        local version, stamp, count
+        version, total, expiry, stamp, count = unpack('>BI4I8I8I4', value)
 
         if version ~= 1 then
             return redis.error_reply('KGSTATE ' .. key .. ' is of version '
                 .. version)
+        end
+
+        if size == 25 then
+            newest, last = stamp, count
+        else
+            newest, last = unpack('>I8I4', value, size - 11)
         end
 
         -- The clock was set back: it stands still for a window at most, then
@@ -68,14 +74,12 @@ for i = 1, policies do
             if newest - clock <= window then
                 now = newest
             else
-                size, newest, last = 25, clock, total
-                expiry = floor(clock / 1000) + 2000 * period
-                value = pack('>BI4I8I8I4', 1, total, expiry, newest, last)
+                size, stamp, newest, last = 25, clock, clock, total
+                expiry = (clock - clock % 1000) / 1000 + 2000 * period
+                value = pack('>BI4I8I8I4', 1, total, expiry, clock, total)
                 call('SET', key, value, 'PX', 2000 * period)
             end
         end
-
-        local stamp, count = unpack('>I8I4', value, from)
 
         while stamp + window <= now do
             total = total - count
@@ -122,11 +126,9 @@ for i = 1, policies do
         end
 
     elseif reply[1] == 1 then
-        local to = size
+        local to, slice = size, window / 60
 
-        if from < size
-            and floor(newest * 60 / window) == floor(now * 60 / window)
-        then
+        if from < size and newest - newest % slice == now - now % slice then
             to = size - 12
         else
             last = 0
@@ -135,12 +137,16 @@ for i = 1, policies do
         keeps[i] = expiry * 1000 >= now + window
 
         if not keeps[i] then
-            expiry = floor(clock / 1000) + 2000 * period
+            expiry = (clock - clock % 1000) / 1000 + 2000 * period
         end
 
-        values[i] = pack('>BI4I8', 1, total + cost, expiry)
-            .. (from < to and sub(value, from, to) or '')
-            .. pack('>I8I4', now, last + cost)
+        if from > to then
+            values[i] = pack('>BI4I8I8I4', 1, total + cost, expiry, now,
+                last + cost)
+        else
+            values[i] = pack('>BI4I8', 1, total + cost, expiry)
+                .. sub(value, from, to) .. pack('>I8I4', now, last + cost)
+        end
     end
 end
 
