@@ -178,6 +178,7 @@ kg_answer_keeps(const kg_str_t *name)
 
     static const kg_str_t  kept[] = {
         kg_string("Content-Type"),
+        kg_string("Content-Encoding"),
         kg_string("Content-Language"),
         kg_string("Content-Disposition"),
         kg_string("Content-Location"),
@@ -185,6 +186,7 @@ kg_answer_keeps(const kg_str_t *name)
         kg_string("Link"),
         kg_string("ETag"),
         kg_string("Last-Modified"),
+        kg_string("Cache-Control"),
         kg_string("Deprecation"),
         kg_string("Sunset"),
         kg_string("Retry-After")

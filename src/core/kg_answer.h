@@ -41,9 +41,10 @@ kg_rc_t kg_answer_decode(const kg_str_t *bytes, kg_answer_t *answer);
 
 /*
  * 1 when a header of the upstream's answer is kept for the replay: the
- * representation (Content-Type, Content-Language, Content-Disposition,
- * Content-Location, Location, Link, ETag, Last-Modified, Deprecation, Sunset,
- * Retry-After).  Never Set-Cookie, Date, a request id or a rate-limit field.
+ * representation (Content-Type, Content-Encoding, Content-Language,
+ * Content-Disposition, Content-Location, Location, Link, ETag, Last-Modified,
+ * Cache-Control, Deprecation, Sunset, Retry-After).  Never Set-Cookie, Date, a
+ * request id or a rate-limit field.
  * Names compare without case.
  */
 int kg_answer_keeps(const kg_str_t *name);

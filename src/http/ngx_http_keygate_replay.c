@@ -145,5 +145,10 @@ ngx_http_keygate_replay_headers(ngx_http_request_t *r, kg_answer_t *answer)
         }
     }
 
+    /* So that gzip leaves alone what is encoded already. */
+
+    r->headers_out.content_encoding =
+                         ngx_http_keygate_header_out(r, "Content-Encoding");
+
     return NGX_OK;
 }
