@@ -252,6 +252,7 @@ kg_redis_job_persist(kg_redis_job_t *job)
 static void
 kg_redis_job_give_up(kg_redis_job_t *job)
 {
+    ngx_str_t    name;
     kg_redis_t  *redis;
 
     job->persist = 0;
@@ -264,11 +265,12 @@ kg_redis_job_give_up(kg_redis_job_t *job)
     redis->ndropped++;
 
     if (redis->dropped != ngx_time()) {
+        name = kg_redis_job_name(job);
+
         ngx_log_error(NGX_LOG_ERR, redis->log, 0,
-                      "keygate: %V did not acknowledge %ui commands (%s) in "
+                      "keygate: %V did not acknowledge %ui commands (%V) in "
                       "their time, they are given up",
-                      &redis->conf->name, redis->ndropped,
-                      kg_redis_script_name(job->script));
+                      &redis->conf->name, redis->ndropped, &name);
 
         redis->dropped = ngx_time();
         redis->ndropped = 0;
@@ -372,7 +374,7 @@ static void
 kg_redis_log_refused(kg_redis_t *redis, kg_redis_job_t *job,
     const redisReply *reply)
 {
-    ngx_str_t   text;
+    ngx_str_t   name, text;
     ngx_uint_t  level;
 
     level = NGX_LOG_INFO;
@@ -382,11 +384,11 @@ kg_redis_log_refused(kg_redis_t *redis, kg_redis_job_t *job,
         level = NGX_LOG_ERR;
     }
 
+    name = kg_redis_job_name(job);
     text = kg_redis_error_text(reply);
 
-    ngx_log_error(level, redis->log, 0, "keygate: %V refused a command (%s): "
-                  "%V", &redis->conf->name, kg_redis_script_name(job->script),
-                  &text);
+    ngx_log_error(level, redis->log, 0, "keygate: %V refused %V: %V",
+                  &redis->conf->name, &name, &text);
 }
 
 
@@ -478,9 +480,8 @@ kg_redis_run_job(kg_redis_job_t *job)
 
     op = &job->op;
 
-    ngx_log_debug3(NGX_LOG_DEBUG_CORE, op->redis->log, 0,
-                   "keygate redis op %p (%s) %s", op,
-                   kg_redis_script_name(job->script), kg_redis_reason(op));
+    ngx_log_debug2(NGX_LOG_DEBUG_CORE, op->redis->log, 0,
+                   "keygate redis op %p: %s", op, kg_redis_reason(op));
 
     job->running = 1;
 

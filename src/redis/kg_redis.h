@@ -15,7 +15,13 @@
  * A timeout orphans its operation: the handler runs with KG_REDIS_TIMEOUT, the
  * reply is consumed in order when it comes, and then the late handler runs, so
  * that what was granted too late (a claim, a lease) can be handed back.  The
- * same goes for an abandoned operation.
+ * same goes for an abandoned operation.  The late handler runs at most once,
+ * with KG_REDIS_REPLY, KG_REDIS_REFUSED or, when the connection went before a
+ * reply came, KG_REDIS_LOST; its op->data is NULL, unless there never was a
+ * handler, because who waited may be gone.
+ *
+ * Commands are written when Redis has accepted AUTH and SELECT.  One that was
+ * not written when its time was over is KG_REDIS_UNSENT, not a timeout.
  */
 
 #ifndef KG_REDIS_H
@@ -39,7 +45,7 @@ typedef void (*kg_redis_handler_pt)(kg_redis_op_t *op);
 /* One keygate_redis line. */
 typedef struct {
     ngx_str_t        name;          /* as in logs: redis://127.0.0.1:6379/0 */
-    ngx_addr_t      *addrs;         /* resolved when the configuration was read */
+    ngx_addr_t      *addrs;         /* resolved at configuration time */
     ngx_uint_t       naddrs;
     ngx_str_t        user;          /* empty: AUTH with the password alone */
     ngx_str_t        password;      /* empty: no AUTH */
@@ -47,7 +53,7 @@ typedef struct {
     ngx_str_t        ns;            /* namespace, "kg": the names' first part */
     ngx_msec_t       connect;       /* ms */
     ngx_msec_t       command;       /* ms a request waits for a reply */
-    ngx_msec_t       dead;          /* ms without a byte that end a connection */
+    ngx_msec_t       dead;          /* ms of silence that end a connection */
 } kg_redis_conf_t;
 
 
@@ -89,20 +95,24 @@ typedef struct {
     ngx_uint_t            nkeys;    /* of a script: the first argv are keys */
     ngx_uint_t            argc;
     const ngx_str_t      *argv;     /* copied */
-    ngx_str_t             slot;     /* what is in the braces of its keys: decides
-                                     * the node once there are several */
-    unsigned              bulk:1;   /* goes by the connection for large values */
+    ngx_str_t             slot;     /* what is in the braces of its keys: it
+                                     * picks the node once there are several */
+    unsigned              bulk:1;   /* by the connection for large values */
 
     /*
      * 0: lost is lost.  Else how long, in ms, the command is sent again on new
      * connections until Redis has acknowledged it; it must be idempotent.  The
-     * handler still runs after the timeout, the rest happens behind it.
+     * handler still runs after the timeout, the rest happens behind it.  With
+     * KG_REDIS_TIMEOUT, at once when the breaker is open, and with
+     * KG_REDIS_REFUSED for an error that passes (LOADING, READONLY, OOM ...)
+     * it is still being sent; KG_REDIS_UNSENT: no room for it.
      */
     ngx_msec_t            persist;
 
     ngx_msec_t            timeout;  /* ms; 0: the conf's command= */
     kg_redis_handler_pt   handler;  /* NULL: nobody waits */
-    kg_redis_handler_pt   late;     /* NULL: a late reply is dropped */
+    kg_redis_handler_pt   late;     /* NULL: a late reply is dropped; without
+                                     * a handler every reply is late */
     void                 *data;
 } kg_redis_cmd_t;
 
@@ -118,7 +128,7 @@ struct kg_redis_op_s {
     ngx_uint_t            argc;
     ngx_str_t            *argv;
 
-    /* The rest is kg_redis.c's. */
+    /* The rest is the client's. */
     struct kg_redis_op_private_s  *priv;
 };
 
@@ -139,15 +149,19 @@ char *kg_redis_conf_parse(ngx_conf_t *cf, kg_redis_conf_t *conf);
  */
 kg_redis_t *kg_redis_create(ngx_cycle_t *cycle, kg_redis_conf_t *conf);
 
-/* In exit_process: closes everything; handlers do not run. */
+/*
+ * In exit_process: closes everything; handlers do not run.  A log line tells
+ * how many commands that persist were not acknowledged.
+ */
 void kg_redis_destroy(kg_redis_t *redis);
 
 const kg_redis_conf_t *kg_redis_conf(const kg_redis_t *redis);
 
 /*
  * Queues a command.  Returns the operation, whose handler will run with any
- * outcome (also when the breaker is open: KG_REDIS_UNSENT in this turn), or
- * NULL for no memory: then no handler runs.
+ * outcome (also when the breaker is open, or too much is queued:
+ * KG_REDIS_UNSENT in this turn), or NULL for no memory: then no handler runs.
+ * The pointer is dead when the handler has run.
  */
 kg_redis_op_t *kg_redis_submit(kg_redis_t *redis, const kg_redis_cmd_t *cmd);
 
@@ -159,7 +173,7 @@ ngx_uint_t kg_redis_down(const kg_redis_t *redis);
 
 /*
  * Shapes of replies.  kg_redis_is(reply, type, n): the reply is an array of at
- * least n elements (type REDIS_REPLY_ARRAY), or of the type.
+ * least n elements (type REDIS_REPLY_ARRAY), or of the type; 0 for NULL.
  */
 ngx_uint_t kg_redis_is(const redisReply *reply, int type, size_t n);
 

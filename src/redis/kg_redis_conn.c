@@ -19,7 +19,6 @@ static void kg_redis_conn_retry(ngx_event_t *ev);
 static void kg_redis_conn_again(ngx_event_t *ev);
 static void kg_redis_conn_open(kg_redis_conn_t *conn);
 static ngx_int_t kg_redis_conn_start(kg_redis_conn_t *conn);
-static ngx_uint_t kg_redis_conn_busy(kg_redis_conn_t *conn);
 static void kg_redis_conn_refuse(kg_redis_conn_t *conn);
 static void kg_redis_conn_close(kg_redis_conn_t *conn);
 static ngx_msec_t kg_redis_backoff(ngx_uint_t failures);
@@ -260,12 +259,13 @@ kg_redis_conn_start(kg_redis_conn_t *conn)
     c->write->log = redis->log;
     c->read->handler = kg_redis_conn_read;
     c->write->handler = kg_redis_conn_write;
-    c->idle = !kg_redis_conn_busy(conn);
 
     conn->connected = 0;
     conn->up = 0;
     conn->greeted = 0;
     conn->setup_left = redis->nsetup;
+
+    kg_redis_conn_mark(conn);
 
     conn->reader = redisReaderCreate();
     if (conn->reader == NULL) {
@@ -337,73 +337,6 @@ kg_redis_conn_up(kg_redis_conn_t *conn)
 }
 
 
-/* The timer of the connection: nothing was heard of Redis for a time. */
-
-void
-kg_redis_conn_silent(kg_redis_conn_t *conn)
-{
-    ngx_msec_t         dead, silent;
-    ngx_connection_t  *c;
-
-    c = conn->peer.connection;
-
-    if (!conn->up) {
-        kg_redis_conn_next(conn, NGX_ETIMEDOUT,
-                           conn->connected ? "it does not answer"
-                                           : "connect() failed");
-        return;
-    }
-
-    if (!kg_redis_conn_busy(conn)) {
-        return;
-    }
-
-    dead = conn->redis->conf->dead;
-    silent = ngx_current_msec - conn->heard;
-
-    if (silent < dead) {
-        ngx_add_timer(c->read, dead - silent);
-        return;
-    }
-
-    kg_redis_conn_failed(conn, KG_REDIS_UNREACHABLE, 0,
-                         "it has not answered for the time of dead=", NULL);
-}
-
-
-/* Something is written, or to be written, that Redis has not answered. */
-
-static ngx_uint_t
-kg_redis_conn_busy(kg_redis_conn_t *conn)
-{
-    return !ngx_queue_empty(&conn->sent) || !ngx_queue_empty(&conn->unsent);
-}
-
-
-void
-kg_redis_conn_mark(kg_redis_conn_t *conn)
-{
-    ngx_uint_t         busy;
-    ngx_connection_t  *c;
-
-    c = conn->peer.connection;
-    busy = kg_redis_conn_busy(conn);
-
-    c->idle = !busy;
-
-    if (!conn->up) {
-        return;
-    }
-
-    /* A timer left over from before does not keep an idle worker. */
-    c->read->cancelable = !busy;
-
-    if (busy && !c->read->timer_set) {
-        ngx_add_timer(c->read, conn->redis->conf->dead);
-    }
-}
-
-
 /* This address failed: the next one, or the attempt has failed. */
 
 void
@@ -455,7 +388,7 @@ kg_redis_conn_lost(kg_redis_conn_t *conn, const char *why)
 
     if (ngx_current_msec - conn->since < KG_REDIS_SHORT_LIFE) {
         kg_redis_conn_failed(conn, KG_REDIS_UNREACHABLE, 0,
-                             "connections break as soon as they are made",
+                             "its connections break as soon as they are made",
                              NULL);
         return;
     }
@@ -501,9 +434,11 @@ kg_redis_conn_failed(kg_redis_conn_t *conn, kg_redis_trouble_t trouble,
     redis->trouble = trouble;
 
     ngx_log_error(level, redis->log, err,
-                  "keygate: %V cannot be used: %s%s%V, next try in %M ms",
-                  &redis->conf->name, why, text ? ": " : "",
-                  text ? text : &none, delay);
+                  "keygate: %V %s: %s%s%V, next try in %M ms",
+                  &redis->conf->name,
+                  trouble == KG_REDIS_UNREACHABLE ? "is unreachable"
+                                                  : "cannot be used",
+                  why, text ? ": " : "", text ? text : &none, delay);
 
     if (redis->failures == KG_REDIS_FAILURES) {
         ngx_log_error(NGX_LOG_WARN, redis->log, 0, "keygate: no request waits "
@@ -547,7 +482,8 @@ kg_redis_conn_refuse(kg_redis_conn_t *conn)
 
 /*
  * Closes the connection.  What was sent is lost, or sent again when it
- * persists; a command of which a part was sent has surely not run.
+ * persists.  A command of which a part was sent has surely not run: it goes
+ * out again, unless its time is over.
  */
 
 static void
@@ -575,6 +511,11 @@ kg_redis_conn_close(kg_redis_conn_t *conn)
 
         job->state = KG_REDIS_QUEUED;
         conn->offset = 0;
+
+        if (!job->persist && !job->timer.timer_set) {
+            kg_redis_conn_remove(job);
+            kg_redis_job_end(job, KG_REDIS_UNSENT);
+        }
     }
 
     for (q = ngx_queue_last(&conn->sent);

@@ -19,7 +19,7 @@
 
 /* Delay before connecting again, ms: doubled from the first to the last. */
 #define KG_REDIS_BACKOFF_MIN    50
-#define KG_REDIS_BACKOFF_MAX    2000
+#define KG_REDIS_BACKOFF_MAX    1000
 
 /* A connection that lived shorter than this, in ms, counts as a failure. */
 #define KG_REDIS_SHORT_LIFE     1000
@@ -183,18 +183,11 @@ void kg_redis_conn_park(kg_redis_conn_t *conn, kg_redis_job_t *job);
 /* Takes a job that is queued or parked off its connection. */
 void kg_redis_conn_remove(kg_redis_job_t *job);
 
-
 /* Redis has accepted the connection: commands may go out. */
 void kg_redis_conn_up(kg_redis_conn_t *conn);
 
-/* After reading or writing: sets the timer and what a worker's exit needs. */
-void kg_redis_conn_mark(kg_redis_conn_t *conn);
-
 /* The worker is exiting and the connection idle. */
 void kg_redis_conn_idle(kg_redis_conn_t *conn);
-
-/* Its timer has expired: nothing was heard of Redis for a time. */
-void kg_redis_conn_silent(kg_redis_conn_t *conn);
 
 /*
  * Each of these closes it.  kg_redis_conn_next(): this address failed, another
@@ -217,19 +210,23 @@ void kg_redis_conn_write(ngx_event_t *wev);
 /* Writes what is queued, as far as the socket takes it. */
 void kg_redis_conn_send(kg_redis_conn_t *conn);
 
+/* What is due has changed: sets the timer, and what a worker's exit needs. */
+void kg_redis_conn_mark(kg_redis_conn_t *conn);
+
 
 /* kg_redis_wire.c */
 
 /* Hashes the scripts, once a process. */
 void kg_redis_scripts_init(void);
 
-const char *kg_redis_script_name(kg_script_t script);
-
 /*
  * A job with its arguments copied and written as a Redis command, all else
  * zero.  NULL for no memory.
  */
 kg_redis_job_t *kg_redis_job_create(const kg_redis_cmd_t *cmd);
+
+/* The script's name, or the command: what a log may show of a job. */
+ngx_str_t kg_redis_job_name(const kg_redis_job_t *job);
 
 /* Turns EVALSHA into EVAL after NOSCRIPT.  NGX_OK, NGX_ERROR: no memory. */
 ngx_int_t kg_redis_job_eval(kg_redis_job_t *job);

@@ -1,7 +1,8 @@
 
 /*
  * What goes over a connection of the Redis client: commands out, many in one
- * write, and replies in, in the same order.
+ * write, and replies in, in the same order; and the silence of a Redis that
+ * owes some.
  *
  * AUTH and SELECT go first.  Commands wait until Redis has accepted them: a
  * SELECT that fails would let them run in another database.
@@ -15,8 +16,12 @@ static void kg_redis_conn_greet(kg_redis_conn_t *conn);
 static size_t kg_redis_conn_gather(kg_redis_conn_t *conn, u_char **data);
 static void kg_redis_conn_written(kg_redis_conn_t *conn, size_t n);
 static ngx_int_t kg_redis_conn_parse(kg_redis_conn_t *conn, size_t n);
-static ngx_int_t kg_redis_conn_reply(kg_redis_conn_t *conn, redisReply *reply);
-static ngx_int_t kg_redis_conn_setup(kg_redis_conn_t *conn, redisReply *reply);
+static ngx_int_t kg_redis_conn_reply(kg_redis_conn_t *conn,
+    redisReply *reply);
+static ngx_int_t kg_redis_conn_setup(kg_redis_conn_t *conn,
+    redisReply *reply);
+static void kg_redis_conn_silent(kg_redis_conn_t *conn);
+static ngx_uint_t kg_redis_conn_busy(kg_redis_conn_t *conn);
 
 
 static ngx_err_t
@@ -64,6 +69,12 @@ kg_redis_conn_write(ngx_event_t *wev)
         {
             kg_redis_conn_next(conn, 0, "setsockopt() failed");
             return;
+        }
+
+        /* What came with the connection was left unread until now. */
+
+        if (c->read->ready) {
+            ngx_post_event(c->read, &ngx_posted_events);
         }
     }
 
@@ -409,4 +420,71 @@ kg_redis_conn_setup(kg_redis_conn_t *conn, redisReply *reply)
     freeReplyObject(reply);
 
     return NGX_ERROR;
+}
+
+
+/* The timer of the connection: nothing was heard of Redis for a time. */
+
+static void
+kg_redis_conn_silent(kg_redis_conn_t *conn)
+{
+    ngx_msec_t         dead, silent;
+    ngx_connection_t  *c;
+
+    c = conn->peer.connection;
+
+    if (!conn->up) {
+        kg_redis_conn_next(conn, NGX_ETIMEDOUT,
+                           conn->connected ? "it does not answer"
+                                           : "connect() failed");
+        return;
+    }
+
+    if (!kg_redis_conn_busy(conn)) {
+        return;
+    }
+
+    dead = conn->redis->conf->dead;
+    silent = ngx_current_msec - conn->heard;
+
+    if (silent < dead) {
+        ngx_add_timer(c->read, dead - silent);
+        return;
+    }
+
+    kg_redis_conn_failed(conn, KG_REDIS_UNREACHABLE, 0,
+                         "it has not answered for the time of dead=", NULL);
+}
+
+
+/* Something is written, or to be written, that Redis has not answered. */
+
+static ngx_uint_t
+kg_redis_conn_busy(kg_redis_conn_t *conn)
+{
+    return !ngx_queue_empty(&conn->sent) || !ngx_queue_empty(&conn->unsent);
+}
+
+
+void
+kg_redis_conn_mark(kg_redis_conn_t *conn)
+{
+    ngx_uint_t         busy;
+    ngx_connection_t  *c;
+
+    c = conn->peer.connection;
+    busy = kg_redis_conn_busy(conn);
+
+    c->idle = !busy;
+
+    if (!conn->up) {
+        return;
+    }
+
+    /* A timer left over from before does not keep an idle worker. */
+    c->read->cancelable = !busy;
+
+    if (busy && !c->read->timer_set) {
+        ngx_add_timer(c->read, conn->redis->conf->dead);
+    }
 }

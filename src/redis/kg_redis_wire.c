@@ -78,10 +78,19 @@ kg_redis_scripts_init(void)
 }
 
 
-const char *
-kg_redis_script_name(kg_script_t script)
+ngx_str_t
+kg_redis_job_name(const kg_redis_job_t *job)
 {
-    return script < KG_SCRIPT_N ? kg_redis_scripts[script].name : "command";
+    ngx_str_t  name;
+
+    if (job->script == KG_SCRIPT_NONE) {
+        return job->op.argv[0];
+    }
+
+    name.data = (u_char *) kg_redis_scripts[job->script].name;
+    name.len = ngx_strlen(name.data);
+
+    return name;
 }
 
 
