@@ -341,7 +341,6 @@ ngx_http_keygate_fetch(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     kg_zone_kind_t kind, ngx_str_t *name)
 {
     ngx_str_t                      argv[2], slot;
-    ngx_msec_t                     valid;
     kg_redis_cmd_t                 cmd;
     ngx_http_keygate_main_conf_t  *mcf;
     u_char                         hex[KG_DIGEST_HEX];
@@ -363,12 +362,8 @@ ngx_http_keygate_fetch(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
         return NGX_ERROR;
     }
 
-    if (ctx->entry.found) {
-        valid = ctx->entry.absent ? mcf->negative : mcf->valid;
-
-        if (ctx->entry.age < valid) {
-            return ctx->entry.absent ? NGX_DECLINED : NGX_OK;
-        }
+    if (ctx->entry.found && ctx->entry.fresh) {
+        return ctx->entry.absent ? NGX_DECLINED : NGX_OK;
     }
 
     if (kind == KG_ZONE_KEY) {

@@ -1,6 +1,7 @@
 
 /*
- * The zone: sharded tables in shared memory.
+ * The zone: sharded tables of records in shared memory.  See kg_zone.h, and
+ * kg_zone_int.h for the layout.
  *
  * The name of an entry is hashed with MurmurHash2: the low bits choose the
  * shard, the rest the bucket.  Names of keys are HMACs and those of
@@ -10,67 +11,35 @@
 
 #include <signal.h>
 
-#include "kg_zone.h"
+#include "kg_zone_int.h"
 
 
-#define KG_ZONE_LAYOUT      1
-#define KG_ZONE_SHARDS      64
-#define KG_ZONE_SPIN        2048
 #define KG_ZONE_FULL_EVERY  60      /* s between log lines of a full zone */
+
+/* A watched entry is asked for again after this, ms, whatever was told. */
+#define KG_ZONE_WATCHED_MAX  (5 * 60 * 1000)
 
 /* What is first copied without asking how long it is; most records fit. */
 #define KG_ZONE_COPY        256
 
-
-typedef struct kg_zone_node_s  kg_zone_node_t;
-
-struct kg_zone_node_s {
-    kg_zone_node_t     *next;           /* in the bucket */
-    ngx_queue_t         queue;          /* in the shard's LRU, newest first */
-    ngx_msec_t          fetched;
-    uint32_t            hash;
-    u_short             packed_len;
-    u_char              name_len;
-    unsigned            kind:1;
-    unsigned            absent:1;
-    u_char              data[1];        /* name, packed record */
-};
-
-
-typedef struct {
-    ngx_atomic_t        lock;           /* pid of the owner, or 0 */
-    ngx_atomic_uint_t   generation;
-    ngx_queue_t         lru;
-    kg_zone_node_t    **buckets;
-    u_char              pad[128 - sizeof(ngx_atomic_t)
-                            - sizeof(ngx_atomic_uint_t) - sizeof(ngx_queue_t)
-                            - sizeof(kg_zone_node_t **)];
-} kg_zone_shard_t;
-
-
-typedef struct {
-    ngx_uint_t          layout;
-    ngx_uint_t          nbuckets;       /* a shard's; a power of two */
-    ngx_atomic_t        full_logged;    /* ngx_time() of the last line */
-    kg_zone_shard_t     shards[KG_ZONE_SHARDS];
-} kg_zone_shared_t;
-
-
-struct kg_zone_s {
-    kg_zone_shared_t   *shared;
-    ngx_slab_pool_t    *shpool;
-    ngx_shm_zone_t     *shm_zone;
-};
+/* What one fill drops at most to make room. */
+#define KG_ZONE_DROP_MAX    16
 
 
 static ngx_int_t kg_zone_init(ngx_shm_zone_t *shm_zone, void *data);
+static ngx_int_t kg_zone_reuse(ngx_shm_zone_t *shm_zone,
+    kg_zone_shared_t *shared);
 static kg_zone_shard_t *kg_zone_shard(kg_zone_t *zone, uint32_t hash);
 static kg_zone_node_t **kg_zone_find(kg_zone_t *zone, kg_zone_shard_t *shard,
     kg_zone_kind_t kind, const ngx_str_t *name, uint32_t hash);
-static void kg_zone_unlink(kg_zone_t *zone, kg_zone_shard_t *shard,
+static void kg_zone_used(kg_zone_shard_t *shard, kg_zone_node_t *node);
+static ngx_uint_t kg_zone_fresh(kg_zone_t *zone, kg_zone_node_t *node,
+    ngx_msec_t now);
+static kg_zone_node_t *kg_zone_room(kg_zone_t *zone, kg_zone_shard_t *shard,
+    ngx_uint_t blocks, ngx_uint_t absent);
+static void kg_zone_drop(kg_zone_t *zone, kg_zone_shard_t *shard,
     kg_zone_node_t *node);
-static kg_zone_node_t *kg_zone_alloc(kg_zone_t *zone, kg_zone_shard_t *shard,
-    size_t size);
+static void kg_zone_forget(kg_zone_shard_t *shard, kg_zone_node_t **where);
 static void kg_zone_full(kg_zone_t *zone);
 
 
@@ -104,6 +73,14 @@ kg_zone_add(ngx_conf_t *cf, ngx_str_t *name, size_t size, void *tag)
 }
 
 
+void
+kg_zone_times(kg_zone_t *zone, ngx_msec_t valid, ngx_msec_t negative)
+{
+    zone->valid = valid;
+    zone->negative = negative;
+}
+
+
 static ngx_int_t
 kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 {
@@ -112,24 +89,18 @@ kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     size_t             len;
     ngx_uint_t         i, n;
     kg_zone_t         *zone;
+    kg_zone_shard_t   *shard;
     kg_zone_shared_t  *shared;
 
     zone = shm_zone->data;
     zone->shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
 
-    if (old || shm_zone->shm.exists) {
-        shared = old ? old->shared : zone->shpool->data;
+    if (old) {
+        return kg_zone_reuse(shm_zone, old->shared);
+    }
 
-        if (shared->layout != KG_ZONE_LAYOUT) {
-            ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
-                          "zone \"%V\" is of another version of this module: "
-                          "give the zone another name, or restart nginx",
-                          &shm_zone->shm.name);
-            return NGX_ERROR;
-        }
-
-        zone->shared = shared;
-        return NGX_OK;
+    if (shm_zone->shm.exists) {
+        return kg_zone_reuse(shm_zone, zone->shpool->data);
     }
 
     shared = ngx_slab_calloc(zone->shpool, sizeof(kg_zone_shared_t));
@@ -137,25 +108,32 @@ kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         return NGX_ERROR;
     }
 
-    /* About one bucket for each 256 bytes, what a typical key costs. */
+    /* About one bucket for each 256 bytes, a little over what a key costs. */
 
     n = shm_zone->shm.size / 256 / KG_ZONE_SHARDS;
 
-    for (shared->nbuckets = 16; shared->nbuckets < n; shared->nbuckets *= 2) {
-        /* void */
+    for (shared->nbuckets = 16; shared->nbuckets < n / 2; /* void */) {
+        shared->nbuckets *= 2;
     }
 
-    for (i = 0; i < KG_ZONE_SHARDS; i++) {
-        ngx_queue_init(&shared->shards[i].lru);
+    shared->absent_max = shm_zone->shm.size / KG_ZONE_BLOCK / KG_ZONE_SHARDS
+                         / 8;
 
-        shared->shards[i].buckets = ngx_slab_calloc(zone->shpool,
+    for (i = 0; i < KG_ZONE_SHARDS; i++) {
+        shard = &shared->shards[i];
+
+        ngx_queue_init(&shard->records);
+        ngx_queue_init(&shard->absences);
+
+        shard->buckets = ngx_slab_calloc(zone->shpool,
                                   shared->nbuckets * sizeof(kg_zone_node_t *));
-        if (shared->shards[i].buckets == NULL) {
+        if (shard->buckets == NULL) {
             return NGX_ERROR;
         }
     }
 
     shared->layout = KG_ZONE_LAYOUT;
+    shared->told = KG_ZONE_UNTOLD;
 
     len = sizeof(" in keygate zone \"\"") + shm_zone->shm.name.len;
 
@@ -177,6 +155,26 @@ kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 }
 
 
+static ngx_int_t
+kg_zone_reuse(ngx_shm_zone_t *shm_zone, kg_zone_shared_t *shared)
+{
+    kg_zone_t  *zone;
+
+    if (shared->layout != KG_ZONE_LAYOUT) {
+        ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                      "zone \"%V\" is of another version of this module: "
+                      "give the zone another name, or restart nginx",
+                      &shm_zone->shm.name);
+        return NGX_ERROR;
+    }
+
+    zone = shm_zone->data;
+    zone->shared = shared;
+
+    return NGX_OK;
+}
+
+
 ngx_int_t
 kg_zone_lookup(kg_zone_t *zone, kg_zone_entry_t *entry, ngx_msec_t now,
     ngx_pool_t *pool)
@@ -192,40 +190,42 @@ kg_zone_lookup(kg_zone_t *zone, kg_zone_entry_t *entry, ngx_msec_t now,
 
 again:
 
+    entry->found = 0;
     entry->packed.len = 0;
     entry->packed.data = ngx_pnalloc(pool, room);
+
     if (entry->packed.data == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_spinlock(&shard->lock, ngx_pid, KG_ZONE_SPIN);
+    kg_zone_lock(shard);
 
     entry->generation = shard->generation;
 
     node = *kg_zone_find(zone, shard, entry->kind, &entry->name, hash);
 
     if (node == NULL) {
-        ngx_unlock(&shard->lock);
-        entry->found = 0;
+        kg_zone_unlock(shard);
         return NGX_OK;
     }
 
     len = node->packed_len;
 
     if (len > room) {
-        ngx_unlock(&shard->lock);
+        kg_zone_unlock(shard);
         room = len;
         goto again;
     }
 
-    ngx_memcpy(entry->packed.data, node->data + node->name_len, len);
+    kg_zone_read(node, node->name_len, entry->packed.data, len);
+
     entry->absent = node->absent;
     entry->age = now - node->fetched;
+    entry->fresh = kg_zone_fresh(zone, node, now);
 
-    ngx_queue_remove(&node->queue);
-    ngx_queue_insert_head(&shard->lru, &node->queue);
+    kg_zone_used(shard, node);
 
-    ngx_unlock(&shard->lock);
+    kg_zone_unlock(shard);
 
     entry->packed.len = len;
     entry->found = 1;
@@ -238,9 +238,10 @@ void
 kg_zone_fill(kg_zone_t *zone, kg_zone_entry_t *entry, const ngx_str_t *packed,
     ngx_msec_t now)
 {
-    size_t             len, size;
+    size_t             len;
     uint32_t           hash;
-    kg_zone_node_t    *node, *old, **where;
+    ngx_uint_t         blocks;
+    kg_zone_node_t    *node, **where;
     kg_zone_shard_t   *shard;
 
     len = packed ? packed->len : 0;
@@ -251,54 +252,51 @@ kg_zone_fill(kg_zone_t *zone, kg_zone_entry_t *entry, const ngx_str_t *packed,
 
     hash = ngx_murmur_hash2(entry->name.data, entry->name.len);
     shard = kg_zone_shard(zone, hash);
-    size = offsetof(kg_zone_node_t, data) + entry->name.len + len;
+    blocks = kg_zone_blocks(entry->name.len + len);
 
-    node = kg_zone_alloc(zone, shard, size);
-    if (node == NULL) {
-        kg_zone_full(zone);
-        return;
-    }
-
-    node->fetched = now;
-    node->hash = hash;
-    node->packed_len = (u_short) len;
-    node->name_len = (u_char) entry->name.len;
-    node->kind = entry->kind;
-    node->absent = (packed == NULL);
-
-    ngx_memcpy(node->data, entry->name.data, entry->name.len);
-
-    if (len) {
-        ngx_memcpy(node->data + entry->name.len, packed->data, len);
-    }
-
-    ngx_spinlock(&shard->lock, ngx_pid, KG_ZONE_SPIN);
-
-    if (shard->generation != entry->generation) {
-        ngx_unlock(&shard->lock);
-        ngx_slab_free(zone->shpool, node);
-        return;
-    }
+    kg_zone_lock(shard);
 
     where = kg_zone_find(zone, shard, entry->kind, &entry->name, hash);
-    old = *where;
 
-    if (old) {
-        ngx_queue_remove(&old->queue);
-        node->next = old->next;
+    if (shard->generation != entry->generation) {
+        kg_zone_unlock(shard);
+        return;
+    }
 
-    } else {
+    if (*where) {
+        kg_zone_forget(shard, where);
+    }
+
+    node = kg_zone_room(zone, shard, blocks, packed == NULL);
+
+    if (node) {
+        node->fetched = now;
+        node->hash = hash;
+        node->packed_len = (u_short) len;
+        node->name_len = (u_char) entry->name.len;
+        node->kind = entry->kind;
+        node->absent = (packed == NULL);
+
+        kg_zone_write(node, 0, entry->name.data, entry->name.len);
+
+        if (packed) {
+            kg_zone_write(node, entry->name.len, packed->data, len);
+            ngx_queue_insert_head(&shard->records, &node->queue);
+
+        } else {
+            shard->absent_blocks += blocks;
+            ngx_queue_insert_head(&shard->absences, &node->queue);
+        }
+
+        /* Making room may have dropped the bucket's last. */
+
+        where = kg_zone_find(zone, shard, entry->kind, &entry->name, hash);
+
         node->next = NULL;
+        *where = node;
     }
 
-    *where = node;
-    ngx_queue_insert_head(&shard->lru, &node->queue);
-
-    ngx_unlock(&shard->lock);
-
-    if (old) {
-        ngx_slab_free(zone->shpool, old);
-    }
+    kg_zone_unlock(shard);
 }
 
 
@@ -306,27 +304,23 @@ void
 kg_zone_invalidate(kg_zone_t *zone, kg_zone_kind_t kind, const ngx_str_t *name)
 {
     uint32_t          hash;
-    kg_zone_node_t   *node;
+    kg_zone_node_t  **where;
     kg_zone_shard_t  *shard;
 
     hash = ngx_murmur_hash2(name->data, name->len);
     shard = kg_zone_shard(zone, hash);
 
-    ngx_spinlock(&shard->lock, ngx_pid, KG_ZONE_SPIN);
+    kg_zone_lock(shard);
 
     shard->generation++;
 
-    node = *kg_zone_find(zone, shard, kind, name, hash);
+    where = kg_zone_find(zone, shard, kind, name, hash);
 
-    if (node) {
-        kg_zone_unlink(zone, shard, node);
+    if (*where) {
+        kg_zone_forget(shard, where);
     }
 
-    ngx_unlock(&shard->lock);
-
-    if (node) {
-        ngx_slab_free(zone->shpool, node);
-    }
+    kg_zone_unlock(shard);
 }
 
 
@@ -356,17 +350,19 @@ kg_zone_recover(kg_zone_t *zone, ngx_log_t *log)
                       "a part of the cache is dropped",
                       owner, &zone->shm_zone->shm.name);
 
-        /*
-         * The lists may be torn, so the nodes cannot be walked: their memory
-         * stays lost until nginx restarts.
-         */
+        /* The lists may be torn, so nothing in them is walked. */
 
         ngx_memzero(shard->buckets,
                     zone->shared->nbuckets * sizeof(kg_zone_node_t *));
-        ngx_queue_init(&shard->lru);
+        ngx_queue_init(&shard->records);
+        ngx_queue_init(&shard->absences);
+
+        shard->absent_blocks = 0;
         shard->generation++;
 
-        ngx_unlock(&shard->lock);
+        kg_zone_recut(shard);
+
+        kg_zone_unlock(shard);
     }
 }
 
@@ -394,8 +390,7 @@ kg_zone_find(kg_zone_t *zone, kg_zone_shard_t *shard, kg_zone_kind_t kind,
 
         if (node->hash == hash
             && node->kind == (unsigned) kind
-            && node->name_len == name->len
-            && ngx_memcmp(node->data, name->data, name->len) == 0)
+            && kg_zone_equals(node, name))
         {
             break;
         }
@@ -406,7 +401,98 @@ kg_zone_find(kg_zone_t *zone, kg_zone_shard_t *shard, kg_zone_kind_t kind,
 
 
 static void
-kg_zone_unlink(kg_zone_t *zone, kg_zone_shard_t *shard, kg_zone_node_t *node)
+kg_zone_used(kg_zone_shard_t *shard, kg_zone_node_t *node)
+{
+    ngx_queue_t  *lru;
+
+    lru = node->absent ? &shard->absences : &shard->records;
+
+    ngx_queue_remove(&node->queue);
+    ngx_queue_insert_head(lru, &node->queue);
+}
+
+
+static ngx_uint_t
+kg_zone_fresh(kg_zone_t *zone, kg_zone_node_t *node, ngx_msec_t now)
+{
+    switch (kg_zone_watch(zone, now)) {
+
+    case KG_ZONE_WATCHED:
+        return (ngx_msec_int_t) (node->fetched - zone->shared->epoch) >= 0
+               && now - node->fetched < KG_ZONE_WATCHED_MAX;
+
+    case KG_ZONE_UNTOLD:
+        return now - node->fetched < (node->absent ? zone->negative
+                                                   : zone->valid);
+
+    default: /* KG_ZONE_UNWATCHED */
+        return 0;
+    }
+}
+
+
+/*
+ * Blocks for an entry: free ones, a new page, or what was used least recently.
+ * An absence makes room among absences only, once they have their share.
+ */
+
+static kg_zone_node_t *
+kg_zone_room(kg_zone_t *zone, kg_zone_shard_t *shard, ngx_uint_t blocks,
+    ngx_uint_t absent)
+{
+    void            *page;
+    ngx_uint_t       tries;
+    ngx_queue_t     *lru;
+    kg_zone_node_t  *node;
+
+    while (absent && shard->absent_blocks + blocks > zone->shared->absent_max) {
+
+        if (ngx_queue_empty(&shard->absences)) {
+            return NULL;
+        }
+
+        kg_zone_drop(zone, shard,
+                     ngx_queue_data(ngx_queue_last(&shard->absences),
+                                    kg_zone_node_t, queue));
+    }
+
+    for (tries = 0; tries < KG_ZONE_DROP_MAX; tries++) {
+
+        node = kg_zone_take(shard, blocks);
+        if (node) {
+            return node;
+        }
+
+        page = ngx_slab_alloc(zone->shpool, KG_ZONE_PAGE);
+        if (page) {
+            kg_zone_cut(shard, page);
+            continue;
+        }
+
+        kg_zone_full(zone);
+
+        lru = &shard->records;
+
+        if (ngx_queue_empty(lru)
+            || (absent && !ngx_queue_empty(&shard->absences)))
+        {
+            lru = &shard->absences;
+        }
+
+        if (ngx_queue_empty(lru)) {
+            return NULL;
+        }
+
+        kg_zone_drop(zone, shard, ngx_queue_data(ngx_queue_last(lru),
+                                                 kg_zone_node_t, queue));
+    }
+
+    return NULL;
+}
+
+
+static void
+kg_zone_drop(kg_zone_t *zone, kg_zone_shard_t *shard, kg_zone_node_t *node)
 {
     kg_zone_node_t  **where;
 
@@ -417,43 +503,26 @@ kg_zone_unlink(kg_zone_t *zone, kg_zone_shard_t *shard, kg_zone_node_t *node)
         where = &(*where)->next;
     }
 
-    *where = node->next;
-    ngx_queue_remove(&node->queue);
+    kg_zone_forget(shard, where);
 }
 
 
-/* Memory for a node, taken from the shard's least recently used if need be. */
-
-static kg_zone_node_t *
-kg_zone_alloc(kg_zone_t *zone, kg_zone_shard_t *shard, size_t size)
+static void
+kg_zone_forget(kg_zone_shard_t *shard, kg_zone_node_t **where)
 {
-    ngx_uint_t        tries;
-    kg_zone_node_t   *node, *victim;
+    kg_zone_node_t  *node;
 
-    for (tries = 0; tries < 8; tries++) {
+    node = *where;
+    *where = node->next;
 
-        node = ngx_slab_alloc(zone->shpool, size);
-        if (node) {
-            return node;
-        }
+    ngx_queue_remove(&node->queue);
 
-        ngx_spinlock(&shard->lock, ngx_pid, KG_ZONE_SPIN);
-
-        if (ngx_queue_empty(&shard->lru)) {
-            ngx_unlock(&shard->lock);
-            break;
-        }
-
-        victim = ngx_queue_data(ngx_queue_last(&shard->lru), kg_zone_node_t,
-                                queue);
-        kg_zone_unlink(zone, shard, victim);
-
-        ngx_unlock(&shard->lock);
-
-        ngx_slab_free(zone->shpool, victim);
+    if (node->absent) {
+        shard->absent_blocks -= kg_zone_blocks(node->name_len
+                                               + node->packed_len);
     }
 
-    return NULL;
+    kg_zone_give(shard, node);
 }
 
 
@@ -464,16 +533,16 @@ kg_zone_full(kg_zone_t *zone)
     ngx_atomic_uint_t  last;
 
     now = ngx_time();
-    last = zone->shared->full_logged;
+    last = zone->shared->full_said;
 
     if (now - (time_t) last < KG_ZONE_FULL_EVERY
-        || !ngx_atomic_cmp_set(&zone->shared->full_logged, last, now))
+        || !ngx_atomic_cmp_set(&zone->shared->full_said, last, now))
     {
         return;
     }
 
     ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
-                  "keygate: zone \"%V\" is full, records are looked up in "
-                  "Redis instead: make it larger",
-                  &zone->shm_zone->shm.name);
+                  "keygate: zone \"%V\" is full: the records used least "
+                  "recently are dropped and looked up in Redis again; a "
+                  "larger zone would keep them", &zone->shm_zone->shm.name);
 }

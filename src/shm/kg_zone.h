@@ -3,14 +3,21 @@
  * The zone: what the workers of a node share.
  *
  * Records of keys and organisations, packed (kg_record.h), and the names of
- * keys known to be absent, in sharded hash tables with an LRU each.  A shard
- * has one lock, held for a lookup, a copy or an unlink, never while memory is
- * allocated from the slab.
+ * keys known to be absent, in sharded hash tables.  A shard has one lock, held
+ * for a lookup, a copy or an unlink.  Records and absences have an LRU each,
+ * and absences never take more than an eighth, so that a flood of unknown keys
+ * does not push out the known ones.
  *
  * Fill race: a record that is read from Redis while it changes must not be
  * cached in its old form (measured: 198 of 200 were, without this).  A lookup
  * that misses samples its shard's generation; every invalidation, of absent
  * entries too, bumps it; kg_zone_fill() caches nothing when it has moved.
+ *
+ * Trust: an entry may be used without asking Redis as long as somebody on this
+ * node is told of every change (kg_zone_track_...).  One worker a node is; the
+ * moment up to which it surely was is in the zone.  When that has passed, or
+ * an entry was fetched before the present watch began, it is revalidated.
+ * Where Redis can tell nobody, an entry is fresh for a time.
  */
 
 #ifndef KG_ZONE_H
@@ -31,7 +38,7 @@ typedef enum {
 
 typedef struct {
     kg_zone_kind_t      kind;
-    ngx_str_t           name;
+    ngx_str_t           name;           /* at most 255 bytes */
 
     /* Set by kg_zone_lookup(). */
     ngx_atomic_uint_t   generation;     /* for kg_zone_fill() */
@@ -39,16 +46,20 @@ typedef struct {
     ngx_str_t           packed;         /* in the pool; empty when absent */
     unsigned            found:1;
     unsigned            absent:1;       /* Redis said there is none */
+    unsigned            fresh:1;        /* it need not be asked again */
 } kg_zone_entry_t;
 
 
 /*
  * Adds the zone to a configuration; tag is the module.  A reload keeps its
- * content when name and size are the same and the layout is this one.  NULL
- * after a line in the log.
+ * content when name and size are the same and the layout is this one.  valid
+ * and negative, in ms, are how long a record and an absence are fresh where
+ * Redis tells of no changes; they may be set until the configuration is
+ * complete.  NULL after a line in the log.
  */
 kg_zone_t *kg_zone_add(ngx_conf_t *cf, ngx_str_t *name, size_t size,
     void *tag);
+void kg_zone_times(kg_zone_t *zone, ngx_msec_t valid, ngx_msec_t negative);
 
 /*
  * Looks entry->kind and entry->name up and copies what is there into the pool.
@@ -59,9 +70,9 @@ ngx_int_t kg_zone_lookup(kg_zone_t *zone, kg_zone_entry_t *entry,
     ngx_msec_t now, ngx_pool_t *pool);
 
 /*
- * Caches what Redis said: packed, or its absence when packed is NULL.  Does
- * nothing when the shard's generation is no longer entry->generation, or the
- * zone is full of entries in use (one line a minute in the log).
+ * Caches what Redis said: packed, or its absence when packed is NULL.  Makes
+ * room by dropping what was used least recently.  Does nothing when the
+ * shard's generation is no longer entry->generation, or there is no room.
  */
 void kg_zone_fill(kg_zone_t *zone, kg_zone_entry_t *entry,
     const ngx_str_t *packed, ngx_msec_t now);
@@ -75,5 +86,44 @@ void kg_zone_invalidate(kg_zone_t *zone, kg_zone_kind_t kind,
  * holding it, dropping what they held; nginx does so for the slab only.
  */
 void kg_zone_recover(kg_zone_t *zone, ngx_log_t *log);
+
+
+/* Who is told of changes: one process a node.  now is ngx_current_msec. */
+
+typedef enum {
+    KG_ZONE_UNWATCHED = 0,  /* lost, or not begun: revalidate on use */
+    KG_ZONE_WATCHED,
+    KG_ZONE_UNTOLD          /* Redis tells nobody: entries are fresh a while */
+} kg_zone_watch_t;
+
+/* How long a watcher may be silent before another process takes over, ms. */
+#define KG_ZONE_WATCHER_SILENT  1000
+
+/*
+ * 1 when this process is the watcher, or becomes it because there is none or
+ * it has been silent.  A watcher calls it again and again; 0 means it has been
+ * replaced and must stop.
+ */
+ngx_uint_t kg_zone_watch_take(kg_zone_t *zone, ngx_msec_t now);
+
+/*
+ * The watch begins (or begins anew): what was fetched before this moment is
+ * not trusted, and no fill that is under way is kept.
+ */
+void kg_zone_watch_begin(kg_zone_t *zone, ngx_msec_t now);
+
+/* Every change up to now is known; entries are trusted until then. */
+void kg_zone_watch_trust(kg_zone_t *zone, ngx_msec_t until);
+
+/* Redis refuses to tell: from now on entries are fresh for a time. */
+void kg_zone_watch_untold(kg_zone_t *zone);
+
+/* The watch was lost; the watcher stays, or with leave gives it up. */
+void kg_zone_watch_lost(kg_zone_t *zone, ngx_uint_t leave);
+
+/* Every entry changed at once (FLUSHALL). */
+void kg_zone_watch_flush(kg_zone_t *zone, ngx_msec_t now);
+
+kg_zone_watch_t kg_zone_watch(const kg_zone_t *zone, ngx_msec_t now);
 
 #endif

@@ -1,0 +1,208 @@
+
+/*
+ * Blocks: the memory of a shard.  See kg_zone_int.h.
+ */
+
+#include "kg_zone_int.h"
+
+
+/* An entry's data in its first block, behind the head, and in the others. */
+#define KG_ZONE_FIRST  (sizeof(((kg_zone_block_t *) 0)->data)                 \
+                        - sizeof(kg_zone_node_t))
+#define KG_ZONE_REST   sizeof(((kg_zone_block_t *) 0)->data)
+
+
+static kg_zone_block_t *kg_zone_block(const kg_zone_node_t *node);
+static u_char *kg_zone_at(const kg_zone_node_t *node, size_t offset,
+    kg_zone_block_t **block, size_t *left);
+
+
+ngx_uint_t
+kg_zone_blocks(size_t len)
+{
+    if (len <= KG_ZONE_FIRST) {
+        return 1;
+    }
+
+    return 1 + (len - KG_ZONE_FIRST + KG_ZONE_REST - 1) / KG_ZONE_REST;
+}
+
+
+kg_zone_node_t *
+kg_zone_take(kg_zone_shard_t *shard, ngx_uint_t n)
+{
+    kg_zone_block_t  *first, *last;
+
+    first = shard->free;
+
+    for (last = first; last; last = last->next) {
+        if (--n == 0) {
+            shard->free = last->next;
+            last->next = NULL;
+            return (kg_zone_node_t *) first->data;
+        }
+    }
+
+    return NULL;
+}
+
+
+void
+kg_zone_give(kg_zone_shard_t *shard, kg_zone_node_t *node)
+{
+    kg_zone_block_t  *first, *last;
+
+    first = kg_zone_block(node);
+
+    for (last = first; last->next; last = last->next) {
+        /* void */
+    }
+
+    last->next = shard->free;
+    shard->free = first;
+}
+
+
+void
+kg_zone_cut(kg_zone_shard_t *shard, void *page)
+{
+    ngx_uint_t        i;
+    kg_zone_block_t  *blocks;
+
+    blocks = page;
+
+    blocks[0].next = shard->pages;
+    shard->pages = blocks;
+
+    for (i = 1; i < KG_ZONE_PAGE / KG_ZONE_BLOCK; i++) {
+        blocks[i].next = shard->free;
+        shard->free = &blocks[i];
+    }
+}
+
+
+void
+kg_zone_recut(kg_zone_shard_t *shard)
+{
+    kg_zone_block_t  *page, *next;
+
+    page = shard->pages;
+
+    shard->pages = NULL;
+    shard->free = NULL;
+
+    for ( /* void */ ; page; page = next) {
+        next = page->next;
+        kg_zone_cut(shard, page);
+    }
+}
+
+
+void
+kg_zone_write(kg_zone_node_t *node, size_t offset, const u_char *src,
+    size_t len)
+{
+    size_t            n, left;
+    u_char           *p;
+    kg_zone_block_t  *block;
+
+    if (len == 0) {
+        return;
+    }
+
+    p = kg_zone_at(node, offset, &block, &left);
+
+    for ( ;; ) {
+        n = ngx_min(len, left);
+        ngx_memcpy(p, src, n);
+
+        src += n;
+        len -= n;
+
+        if (len == 0) {
+            return;
+        }
+
+        block = block->next;
+        p = block->data;
+        left = KG_ZONE_REST;
+    }
+}
+
+
+void
+kg_zone_read(const kg_zone_node_t *node, size_t offset, u_char *dst,
+    size_t len)
+{
+    size_t            n, left;
+    u_char           *p;
+    kg_zone_block_t  *block;
+
+    if (len == 0) {
+        return;
+    }
+
+    p = kg_zone_at(node, offset, &block, &left);
+
+    for ( ;; ) {
+        n = ngx_min(len, left);
+        dst = ngx_cpymem(dst, p, n);
+        len -= n;
+
+        if (len == 0) {
+            return;
+        }
+
+        block = block->next;
+        p = block->data;
+        left = KG_ZONE_REST;
+    }
+}
+
+
+ngx_uint_t
+kg_zone_equals(const kg_zone_node_t *node, const ngx_str_t *name)
+{
+    u_char  data[255];
+
+    if (node->name_len != name->len) {
+        return 0;
+    }
+
+    kg_zone_read(node, 0, data, name->len);
+
+    return ngx_memcmp(data, name->data, name->len) == 0;
+}
+
+
+static kg_zone_block_t *
+kg_zone_block(const kg_zone_node_t *node)
+{
+    return (kg_zone_block_t *) ((u_char *) node
+                                - offsetof(kg_zone_block_t, data));
+}
+
+
+/* Where the byte at offset is, and how many follow it in its block. */
+
+static u_char *
+kg_zone_at(const kg_zone_node_t *node, size_t offset, kg_zone_block_t **block,
+    size_t *left)
+{
+    *block = kg_zone_block(node);
+
+    if (offset < KG_ZONE_FIRST) {
+        *left = KG_ZONE_FIRST - offset;
+        return (*block)->data + sizeof(kg_zone_node_t) + offset;
+    }
+
+    for (offset -= KG_ZONE_FIRST, *block = (*block)->next;
+         offset >= KG_ZONE_REST;
+         offset -= KG_ZONE_REST)
+    {
+        *block = (*block)->next;
+    }
+
+    *left = KG_ZONE_REST - offset;
+    return (*block)->data + offset;
+}

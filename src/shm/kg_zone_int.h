@@ -1,0 +1,131 @@
+
+/*
+ * What the files of the zone share: its layout in shared memory.
+ *
+ * Memory comes from nginx's slab a page at a time and is cut into blocks of
+ * one size; an entry is a chain of them.  So a typical key costs three blocks,
+ * 192 bytes, and what one entry gives back any other can use: with chunks of
+ * several sizes a zone full of one size has no room for another.
+ *
+ * Blocks belong to a shard for good, under its lock, pages included: that is
+ * what lets a shard be emptied when a worker died inside its lock.
+ */
+
+#ifndef KG_ZONE_INT_H
+#define KG_ZONE_INT_H
+
+#include "kg_zone.h"
+
+
+/* To change with anything below. */
+#define KG_ZONE_LAYOUT      2
+
+#define KG_ZONE_SHARDS      64
+#define KG_ZONE_SPIN        2048
+#define KG_ZONE_BLOCK       64
+#define KG_ZONE_PAGE        4096
+
+
+typedef struct kg_zone_block_s  kg_zone_block_t;
+typedef struct kg_zone_node_s   kg_zone_node_t;
+
+struct kg_zone_block_s {
+    kg_zone_block_t    *next;
+    u_char              data[KG_ZONE_BLOCK - sizeof(kg_zone_block_t *)];
+};
+
+
+/* The head of an entry, in its first block's data. */
+
+struct kg_zone_node_s {
+    kg_zone_node_t     *next;           /* in the bucket */
+    ngx_queue_t         queue;          /* in an LRU, newest first */
+    ngx_msec_t          fetched;
+    uint32_t            hash;
+    u_short             packed_len;
+    u_char              name_len;
+    unsigned            kind:1;
+    unsigned            absent:1;
+};
+
+
+/* Pages are linked through their first block, which holds nothing else. */
+
+typedef struct {
+    ngx_atomic_t        lock;           /* pid of the owner, or 0 */
+    ngx_atomic_uint_t   generation;
+    ngx_queue_t         records;        /* LRU */
+    ngx_queue_t         absences;       /* LRU */
+    kg_zone_node_t    **buckets;
+    kg_zone_block_t    *free;
+    kg_zone_block_t    *pages;
+    ngx_uint_t          absent_blocks;  /* that absences take */
+    u_char              pad[40];        /* to two cache lines */
+} kg_zone_shard_t;
+
+
+typedef struct {
+    ngx_uint_t          layout;
+    ngx_uint_t          nbuckets;       /* a shard's; a power of two */
+    ngx_uint_t          absent_max;     /* blocks of a shard's absences */
+    ngx_atomic_t        full_said;      /* second of the last log line */
+
+    ngx_atomic_t        watcher;        /* pid, or 0 */
+    ngx_atomic_t        watcher_seen;   /* ms */
+    ngx_atomic_t        told;           /* kg_zone_watch_t */
+    ngx_atomic_t        trusted_until;  /* ms */
+    ngx_atomic_t        epoch;          /* ms: older entries are not trusted */
+
+    kg_zone_shard_t     shards[KG_ZONE_SHARDS];
+} kg_zone_shared_t;
+
+
+struct kg_zone_s {
+    kg_zone_shared_t   *shared;
+    ngx_slab_pool_t    *shpool;
+    ngx_shm_zone_t     *shm_zone;
+    ngx_msec_t          valid;
+    ngx_msec_t          negative;
+};
+
+
+static ngx_inline void
+kg_zone_lock(kg_zone_shard_t *shard)
+{
+    ngx_spinlock(&shard->lock, ngx_pid, KG_ZONE_SPIN);
+}
+
+
+static ngx_inline void
+kg_zone_unlock(kg_zone_shard_t *shard)
+{
+    ngx_unlock(&shard->lock);
+}
+
+
+/* kg_zone_block.c; the shard's lock is held */
+
+/* Blocks that an entry of len bytes of name and record takes. */
+ngx_uint_t kg_zone_blocks(size_t len);
+
+/*
+ * A chain of n blocks with all of the entry but its data, or NULL: then a page
+ * has to be added or something dropped.
+ */
+kg_zone_node_t *kg_zone_take(kg_zone_shard_t *shard, ngx_uint_t n);
+void kg_zone_give(kg_zone_shard_t *shard, kg_zone_node_t *node);
+
+/* Cuts a page of the slab into blocks of the shard. */
+void kg_zone_cut(kg_zone_shard_t *shard, void *page);
+
+/* All the shard's pages anew, whatever they held. */
+void kg_zone_recut(kg_zone_shard_t *shard);
+
+/* Copies len bytes at offset of the entry's data in or out. */
+void kg_zone_write(kg_zone_node_t *node, size_t offset, const u_char *src,
+    size_t len);
+void kg_zone_read(const kg_zone_node_t *node, size_t offset, u_char *dst,
+    size_t len);
+ngx_uint_t kg_zone_equals(const kg_zone_node_t *node, const ngx_str_t *name);
+
+#endif
