@@ -50,7 +50,10 @@
 #define NGX_HTTP_KEYGATE_ADMIN_MAX      (64 * 1024 * 1024)
 #define NGX_HTTP_KEYGATE_ADMIN_BUFFER   (64 * 1024 + 1)
 
-#define NGX_HTTP_KEYGATE_POLICIES_MAX   8       /* that apply to a request */
+/* Policies of one list, and of a request: its location's and its route's. */
+#define NGX_HTTP_KEYGATE_LIST_MAX       8
+#define NGX_HTTP_KEYGATE_POLICIES_MAX   (2 * NGX_HTTP_KEYGATE_LIST_MAX)
+
 #define NGX_HTTP_KEYGATE_BUFFERED       0x08    /* in r->buffered */
 
 /* What the module's Redis data is split by (keygate_redis use=). */
@@ -155,6 +158,9 @@ typedef struct {
     ngx_uint_t                   errors;
     ngx_str_t                    realm;
     ngx_uint_t                   role;          /* of keygate_admin, or 0 */
+    unsigned                     grpc:1;        /* its answers end in trailers,
+                                                 * which are not ours to shape
+                                                 * or to store */
 } ngx_http_keygate_loc_conf_t;
 
 

@@ -47,6 +47,7 @@ ngx_http_keygate_decide(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     ngx_int_t                     rc;
     ngx_str_t                     details;
+    ngx_uint_t                    options;
     ngx_http_keygate_loc_conf_t  *lcf;
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
@@ -58,26 +59,15 @@ ngx_http_keygate_decide(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         return NGX_OK;
     }
 
-    if (r->method == NGX_HTTP_OPTIONS
-        && lcf->mode == NGX_HTTP_KEYGATE_ON
-        && (!ctx->sent_key || ctx->found))
-    {
-        /*
-         * The same for every path, so that a browser's preflight works and a
-         * stranger learns nothing; the filter adds Allow for a valid key.
-         */
+    /*
+     * The same for every path, so that a browser's preflight works and a
+     * stranger learns nothing.
+     */
 
-        if (ctx->found) {
-            rc = ngx_http_keygate_check_org(r, ctx);
-            if (rc != NGX_OK) {
-                return rc;
-            }
+    options = (r->method == NGX_HTTP_OPTIONS
+               && lcf->mode == NGX_HTTP_KEYGATE_ON);
 
-            if (ctx->allow.len == 0) {
-                return ngx_http_keygate_refuse(r, ctx, KG_ERR_NOT_FOUND, NULL);
-            }
-        }
-
+    if (options && !ctx->sent_key) {
         return NGX_HTTP_NO_CONTENT;
     }
 
@@ -94,6 +84,12 @@ ngx_http_keygate_decide(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     if (!ngx_http_keygate_address_allowed(r, ctx)) {
         ngx_str_set(&details, "{\"reason\":\"address_not_allowed\"}");
         return ngx_http_keygate_refuse(r, ctx, KG_ERR_FORBIDDEN, &details);
+    }
+
+    /* The filter adds Allow. */
+
+    if (options && ctx->allow.len) {
+        return NGX_HTTP_NO_CONTENT;
     }
 
     if (ctx->route == NULL) {

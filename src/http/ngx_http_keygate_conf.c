@@ -9,6 +9,8 @@
 #include "ngx_http_keygate.h"
 
 
+static char *ngx_http_keygate_conf_use(ngx_conf_t *cf, ngx_str_t *param,
+    ngx_uint_t *mask);
 static char *ngx_http_keygate_conf_pepper(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf, ngx_str_t *param, size_t prefix);
 static char *ngx_http_keygate_conf_missing(ngx_conf_t *cf, const char *what,
@@ -17,23 +19,23 @@ static char *ngx_http_keygate_conf_time(ngx_conf_t *cf, ngx_str_t *param,
     size_t prefix, ngx_msec_t min, ngx_msec_t max, ngx_msec_t *slot);
 
 
+static ngx_str_t  ngx_http_keygate_uses[NGX_HTTP_KEYGATE_USES] = {
+    ngx_string("records"),
+    ngx_string("limits"),
+    ngx_string("idempotency")
+};
+
+
 char *
 ngx_http_keygate_conf_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_keygate_main_conf_t  *mcf = conf;
 
-    u_char           *p, *end, *comma;
     char             *rv;
-    ngx_str_t        *value, name, *use;
+    ngx_str_t        *value, *arg;
     ngx_uint_t        i, n, mask;
     ngx_array_t      *args, *all;
     kg_redis_conf_t  *redis;
-
-    static ngx_str_t  uses[NGX_HTTP_KEYGATE_USES] = {
-        ngx_string("records"),
-        ngx_string("limits"),
-        ngx_string("idempotency")
-    };
 
     (void) cmd;
 
@@ -49,45 +51,22 @@ ngx_http_keygate_conf_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     for (i = 0; i < cf->args->nelts; i++) {
 
-        if (i == 0 || !ngx_http_keygate_conf_starts(&value[i], "use=")) {
-            use = ngx_array_push(args);
-            if (use == NULL) {
+        if (i && ngx_http_keygate_conf_starts(&value[i], "use=")) {
+            if (ngx_http_keygate_conf_use(cf, &value[i], &mask)
+                != NGX_CONF_OK)
+            {
                 return NGX_CONF_ERROR;
             }
 
-            *use = value[i];
             continue;
         }
 
-        p = value[i].data + 4;
-        end = value[i].data + value[i].len;
+        arg = ngx_array_push(args);
+        if (arg == NULL) {
+            return NGX_CONF_ERROR;
+        }
 
-        do {
-            comma = ngx_strlchr(p, end, ',');
-            name.data = p;
-            name.len = (comma ? comma : end) - p;
-
-            for (n = 0; n < NGX_HTTP_KEYGATE_USES; n++) {
-                if (name.len == uses[n].len
-                    && ngx_memcmp(name.data, uses[n].data, name.len) == 0)
-                {
-                    break;
-                }
-            }
-
-            if (n == NGX_HTTP_KEYGATE_USES) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "invalid \"%V\": it must be \"use=\" and "
-                                   "one or more of \"records\", \"limits\", "
-                                   "\"idempotency\", separated by commas",
-                                   &value[i]);
-                return NGX_CONF_ERROR;
-            }
-
-            mask |= 1 << n;
-            p = comma + 1;
-
-        } while (comma);
+        *arg = value[i];
     }
 
     if (mask == 0) {
@@ -114,7 +93,8 @@ ngx_http_keygate_conf_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         if (mcf->redis[n]) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "there is a \"keygate_redis\" for %V already: "
-                               "split them by \"use=\"", &uses[n]);
+                               "split them by \"use=\"",
+                               &ngx_http_keygate_uses[n]);
             return NGX_CONF_ERROR;
         }
 
@@ -122,6 +102,50 @@ ngx_http_keygate_conf_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* use=records,limits,idempotency into bits. */
+
+static char *
+ngx_http_keygate_conf_use(ngx_conf_t *cf, ngx_str_t *param, ngx_uint_t *mask)
+{
+    u_char      *p, *end, *comma;
+    size_t       len;
+    ngx_str_t   *use;
+    ngx_uint_t   i;
+
+    p = param->data + sizeof("use=") - 1;
+    end = param->data + param->len;
+
+    for ( ;; ) {
+        comma = ngx_strlchr(p, end, ',');
+        len = (comma ? comma : end) - p;
+
+        for (i = 0; i < NGX_HTTP_KEYGATE_USES; i++) {
+            use = &ngx_http_keygate_uses[i];
+
+            if (use->len == len && ngx_memcmp(use->data, p, len) == 0) {
+                break;
+            }
+        }
+
+        if (i == NGX_HTTP_KEYGATE_USES) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid \"%V\": it must be \"use=\" and one "
+                               "or more of \"records\", \"limits\", "
+                               "\"idempotency\", separated by commas", param);
+            return NGX_CONF_ERROR;
+        }
+
+        *mask |= 1 << i;
+
+        if (comma == NULL) {
+            return NGX_CONF_OK;
+        }
+
+        p = comma + 1;
+    }
 }
 
 
@@ -300,7 +324,10 @@ ngx_http_keygate_conf_pepper(ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf,
         return "has a \"pepper=\" without a file";
     }
 
-    fd = ngx_open_file(file.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+    /* A FIFO nobody writes to must not hold up the start. */
+
+    fd = ngx_open_file(file.data, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK,
+                       NGX_FILE_OPEN, 0);
 
     if (fd == NGX_INVALID_FILE) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
@@ -381,11 +408,15 @@ ngx_http_keygate_conf_idempotency(ngx_conf_t *cf, ngx_command_t *cmd,
 
         if (ngx_http_keygate_conf_starts(&value[i], "retention=")) {
 
-            /* What the contract promises, and what a deployment can mean. */
-
             rv = ngx_http_keygate_conf_time(cf, &value[i], 10, 1000,
                                             (ngx_msec_t) 366 * 86400000,
                                             &mcf->retention);
+
+            if (rv == NGX_CONF_OK && mcf->retention < 86400000) {
+                ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                                   "\"%V\" is shorter than the 24h that "
+                                   "partners are promised", &value[i]);
+            }
 
         } else if (ngx_http_keygate_conf_starts(&value[i], "lease=")) {
             rv = ngx_http_keygate_conf_time(cf, &value[i], 6, 1000, 3600000,
@@ -415,7 +446,7 @@ ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     char        *rv;
     ngx_str_t   *value;
-    ngx_uint_t   i;
+    ngx_uint_t   i, outage;
 
     (void) cmd;
 
@@ -439,13 +470,24 @@ ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
+        outage = NGX_CONF_UNSET_UINT;
+
         if (ngx_strcmp(value[i].data, "limits=deny") == 0) {
-            mcf->outage = NGX_HTTP_KEYGATE_DENY;
-            continue;
+            outage = NGX_HTTP_KEYGATE_DENY;
+
+        } else if (ngx_strcmp(value[i].data, "limits=allow") == 0) {
+            outage = NGX_HTTP_KEYGATE_ALLOW;
         }
 
-        if (ngx_strcmp(value[i].data, "limits=allow") == 0) {
-            mcf->outage = NGX_HTTP_KEYGATE_ALLOW;
+        if (outage != NGX_CONF_UNSET_UINT) {
+
+            if (mcf->outage != NGX_CONF_UNSET_UINT) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "duplicate parameter \"%V\"", &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
+            mcf->outage = outage;
             continue;
         }
 
@@ -516,6 +558,8 @@ ngx_http_keygate_conf_complete(ngx_conf_t *cf,
         return ngx_http_keygate_conf_missing(cf, "keygate_zone",
                    "keygate_zone zone=keygate:64m");
     }
+
+    kg_zone_times(mcf->zone, mcf->valid, mcf->negative);
 
     if (mcf->peppers.nelts == 0) {
         return ngx_http_keygate_conf_missing(cf, "keygate_keys",

@@ -123,10 +123,17 @@ ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
         { ngx_null_string, 0 }
     };
 
+    if (policy->by) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate parameter \"%V\": separate by commas, "
+                           "as \"by=org,mode\"", param);
+        return NGX_CONF_ERROR;
+    }
+
     p = param->data + sizeof("by=") - 1;
     end = param->data + param->len;
 
-    do {
+    for ( ;; ) {
         comma = ngx_strlchr(p, end, ',');
         len = (comma ? comma : end) - p;
 
@@ -147,11 +154,13 @@ ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
         }
 
         policy->by |= all[i].by;
+
+        if (comma == NULL) {
+            return NGX_CONF_OK;
+        }
+
         p = comma + 1;
-
-    } while (comma);
-
-    return NGX_CONF_OK;
+    }
 }
 
 
@@ -217,10 +226,10 @@ ngx_http_keygate_conf_limit_add(ngx_conf_t *cf, ngx_array_t **limits,
         }
     }
 
-    if ((*limits)->nelts == NGX_HTTP_KEYGATE_POLICIES_MAX) {
+    if ((*limits)->nelts == NGX_HTTP_KEYGATE_LIST_MAX) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "more than %d policies for one request",
-                           NGX_HTTP_KEYGATE_POLICIES_MAX);
+                           "more than %d policies in one list",
+                           NGX_HTTP_KEYGATE_LIST_MAX);
         return NULL;
     }
 

@@ -26,6 +26,8 @@ static ngx_int_t ngx_http_keygate_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_keygate_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static void ngx_http_keygate_restore_status(ngx_http_request_t *r);
+static void ngx_http_keygate_no_head(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t errors);
 static ngx_int_t ngx_http_keygate_collect(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_chain_t *in);
 static ngx_int_t ngx_http_keygate_append(ngx_http_request_t *r,
@@ -76,8 +78,18 @@ ngx_http_keygate_header_filter(ngx_http_request_t *r)
         }
     }
 
+    /* A filter behind us has made an error of what passed: 416. */
+
+    if (ctx->stage == NGX_HTTP_KEYGATE_PASSING && !r->header_sent) {
+        ctx->stage = NGX_HTTP_KEYGATE_FRESH;
+    }
+
     if (ctx->stage != NGX_HTTP_KEYGATE_FRESH) {
         return ngx_http_next_header_filter(r);
+    }
+
+    if (lcf->grpc) {
+        ctx->as_it_is = 1;
     }
 
     ngx_http_keygate_restore_status(r);
@@ -86,10 +98,14 @@ ngx_http_keygate_header_filter(ngx_http_request_t *r)
 
     ctx->from_upstream = (r->upstream && r->upstream->cleanup != NULL);
 
+    if (ctx->from_upstream && r->upstream->headers_in.status_n == 0) {
+        ngx_http_keygate_no_head(r, ctx, lcf->errors);
+    }
+
     ctx->shape = (r->headers_out.status >= NGX_HTTP_BAD_REQUEST
                   && (lcf->errors || lcf->role) && !ctx->as_it_is);
 
-    ctx->keep = (ngx_http_keygate_claimed(ctx)
+    ctx->keep = (ngx_http_keygate_claimed(ctx) && !ctx->truncated
                  && ngx_http_keygate_final(r, ctx));
 
     if (ctx->keep && !ctx->shape && ngx_http_keygate_is_stream(r)) {
@@ -202,6 +218,37 @@ ngx_http_keygate_restore_status(ngx_http_request_t *r)
     r->headers_out.status = 431;
     ngx_str_set(&r->headers_out.status_line,
                 "431 Request Header Fields Too Large");
+}
+
+
+/*
+ * The upstream's answer begins with no status line.  nginx takes it for one of
+ * HTTP/0.9 and would give it to the client without a head as well; nobody
+ * knows what it says of a write.
+ */
+
+static void
+ngx_http_keygate_no_head(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    ngx_uint_t errors)
+{
+    u_char  *p;
+
+    ctx->truncated = 1;
+
+    if (!errors) {
+        return;
+    }
+
+    /* Its version was put in the place of the client's, "HTTP/1.1". */
+
+    if (r->http_version == NGX_HTTP_VERSION_9
+        && r->http_protocol.len >= sizeof("HTTP/1.1") - 1)
+    {
+        p = r->http_protocol.data + sizeof("HTTP/") - 1;
+        r->http_version = (p[0] - '0') * 1000 + (p[2] - '0');
+    }
+
+    r->headers_out.status = NGX_HTTP_BAD_GATEWAY;
 }
 
 

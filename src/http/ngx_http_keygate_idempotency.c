@@ -51,7 +51,9 @@ ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
-    if (lcf->mode != NGX_HTTP_KEYGATE_ON || lcf->role || r != r->main) {
+    if (lcf->mode != NGX_HTTP_KEYGATE_ON || lcf->role || lcf->grpc
+        || r != r->main)
+    {
         return NGX_DECLINED;
     }
 
@@ -385,6 +387,9 @@ malformed:
     ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                   "keygate: Redis answered a claim with another shape");
 
+    /* It may have been granted. */
+
+    ngx_http_keygate_release(ctx);
     ctx->unclaimable = 1;
 }
 
@@ -418,7 +423,7 @@ ngx_http_keygate_claim_verdict(ngx_http_request_t *r,
                                      KG_ERR_IDEMPOTENCY_REPLAY_UNAVAILABLE);
 
     default: /* NGX_HTTP_KEYGATE_NOT_ASKED: a write that cannot be claimed */
-        ngx_str_set(&ctx->outcome, "unavailable");
+        ngx_str_set(&ctx->outcome, "unclaimable");
         ctx->retry_after = 1;
 
         return ngx_http_keygate_refuse(r, ctx, KG_ERR_SERVICE_UNAVAILABLE,

@@ -15,10 +15,10 @@
 #define NGX_HTTP_KEYGATE_NUMBERS  (1 + 2 * NGX_HTTP_KEYGATE_POLICIES_MAX)
 
 
-static ngx_int_t ngx_http_keygate_apply(ngx_http_request_t *r,
+static void ngx_http_keygate_apply(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
-static ngx_int_t ngx_http_keygate_apply_list(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, ngx_array_t *limits);
+static void ngx_http_keygate_apply_list(ngx_http_keygate_ctx_t *ctx,
+    ngx_array_t *limits);
 static void ngx_http_keygate_rate(ngx_http_keygate_ctx_t *ctx,
     ngx_http_keygate_policy_t *policy, kg_rate_t *rate);
 static ngx_int_t ngx_http_keygate_charge(ngx_http_request_t *r,
@@ -77,9 +77,7 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
     if (!ctx->charged) {
         ctx->charged = 1;
 
-        if (ngx_http_keygate_apply(r, ctx) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
+        ngx_http_keygate_apply(r, ctx);
 
         if (ctx->napplied == 0) {
             return NGX_DECLINED;
@@ -115,7 +113,7 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
 
 /* Which policies apply to this request, each once, with their overrides. */
 
-static ngx_int_t
+static void
 ngx_http_keygate_apply(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     const ngx_http_keygate_route_t  *route;
@@ -125,25 +123,22 @@ ngx_http_keygate_apply(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     route = ctx->route;
 
     if (!route->limit_set || route->limit_add) {
-        if (ngx_http_keygate_apply_list(r, ctx, lcf->limits) != NGX_OK) {
-            return NGX_ERROR;
-        }
+        ngx_http_keygate_apply_list(ctx, lcf->limits);
     }
 
-    return ngx_http_keygate_apply_list(r, ctx, route->limits);
+    ngx_http_keygate_apply_list(ctx, route->limits);
 }
 
 
-static ngx_int_t
-ngx_http_keygate_apply_list(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
-    ngx_array_t *limits)
+static void
+ngx_http_keygate_apply_list(ngx_http_keygate_ctx_t *ctx, ngx_array_t *limits)
 {
     ngx_uint_t                   i, j;
     ngx_http_keygate_limit_t   **limit;
     ngx_http_keygate_applied_t  *applied;
 
     if (limits == NULL) {
-        return NGX_OK;
+        return;
     }
 
     limit = limits->elts;
@@ -160,19 +155,10 @@ ngx_http_keygate_apply_list(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
             continue;
         }
 
-        if (j == NGX_HTTP_KEYGATE_POLICIES_MAX) {
-            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                          "keygate: more than %d policies apply to one "
-                          "request", NGX_HTTP_KEYGATE_POLICIES_MAX);
-            return NGX_ERROR;
-        }
-
         applied = &ctx->applied[ctx->napplied++];
         applied->policy = limit[i]->policy;
         ngx_http_keygate_rate(ctx, limit[i]->policy, &applied->rate);
     }
-
-    return NGX_OK;
 }
 
 

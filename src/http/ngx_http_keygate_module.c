@@ -12,6 +12,7 @@ static char *ngx_http_keygate_init_main_conf(ngx_conf_t *cf, void *conf);
 static void *ngx_http_keygate_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static ngx_uint_t ngx_http_keygate_is_grpc(ngx_conf_t *cf);
 static ngx_int_t ngx_http_keygate_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_keygate_handler(ngx_conf_t *cf,
     ngx_http_phases phase, ngx_http_handler_pt handler);
@@ -312,7 +313,50 @@ ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->limits = prev->limits;
     }
 
+    if ((conf->mode != NGX_HTTP_KEYGATE_OFF || conf->errors)
+        && ngx_http_keygate_is_grpc(cf))
+    {
+        conf->grpc = 1;
+
+        clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "location \"%V\" has \"grpc_pass\": \"keygate_errors\" "
+                      "and \"idempotency=\" do not apply there", &clcf->name);
+    }
+
     return NGX_CONF_OK;
+}
+
+
+/*
+ * nginx keeps the handler of grpc_pass to itself; that it was given shows in
+ * the upstream its configuration begins with, as that of every module that
+ * proxies.
+ */
+
+static ngx_uint_t
+ngx_http_keygate_is_grpc(ngx_conf_t *cf)
+{
+    ngx_uint_t                 i;
+    ngx_module_t              *module;
+    ngx_http_conf_ctx_t       *ctx;
+    ngx_http_upstream_conf_t  *conf;
+
+    ctx = cf->ctx;
+
+    for (i = 0; cf->cycle->modules[i]; i++) {
+        module = cf->cycle->modules[i];
+
+        if (module->type == NGX_HTTP_MODULE
+            && ngx_strcmp(module->name, "ngx_http_grpc_module") == 0)
+        {
+            conf = ctx->loc_conf[module->ctx_index];
+            return conf->upstream != NULL;
+        }
+    }
+
+    return 0;
 }
 
 

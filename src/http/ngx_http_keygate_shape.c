@@ -309,6 +309,7 @@ ngx_http_keygate_add_headers(ngx_http_request_t *r,
     if (ctx->allow.len
         && ((own && r->headers_out.status == NGX_HTTP_NOT_ALLOWED)
             || (r->method == NGX_HTTP_OPTIONS && ctx->found
+                && lcf->mode == NGX_HTTP_KEYGATE_ON
                 && r->headers_out.status == NGX_HTTP_NO_CONTENT)))
     {
         return ngx_http_keygate_set_header(r, &allow, &ctx->allow);

@@ -105,6 +105,10 @@ ngx_http_keygate_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     value = ngx_http_keygate_vars[data].value(ctx);
     ngx_http_keygate_value(v, &value);
 
+    /* So that a log has "-", as for nginx's own. */
+
+    v->not_found = (value.len == 0);
+
     return NGX_OK;
 }
 
