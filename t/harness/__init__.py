@@ -13,7 +13,7 @@ t/conftest.py)::
         assert upstream.requests == []
 
     def test_frozen_redis(make_gate, redis):
-        gate = make_gate(policies="keygate_policy default rate=5r/m by=key;",
+        gate = make_gate(redis_parameters="command=100ms dead=1s",
                          location="proxy_read_timeout 1s;")
         key = gate.key()
         with redis.frozen():
@@ -21,7 +21,7 @@ t/conftest.py)::
 
 Fixtures
     gate        one a module, two workers.  GATE = dict(...) in the test module
-                changes its pieces (see gate.Gate).  Make organisations and
+                changes its pieces (template.PIECES).  Make organisations and
                 keys afresh in every test and nothing a test does is seen by
                 the next.
     make_gate   a gate of the test's own: make_gate(piece=text, ...)

@@ -11,12 +11,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 import httpx
 
 from . import faults, records, template
-from .client import Client, Closed, encode_request
+from .client import Client, encode_request
 from .ports import free_port, reaches, wait_for
 
 PEPPER = b"0123456789abcdef0123456789abcdef0123456789abcdef"

@@ -121,7 +121,8 @@ class RedisServer:
     def _conf(self):
         lines = [f"dir {self.folder}", "daemonize no", "protected-mode yes",
                  "bind 127.0.0.1", f"port {self.port}", "databases 16",
-                 "dbfilename dump.rdb", "save 3600 1", "maxmemory-policy noeviction"]
+                 "dbfilename dump.rdb", "save 3600 1",
+                 "maxmemory-policy noeviction"]
         if self.path:
             lines.append(f"unixsocket {self.path}")
         if self.password:

@@ -69,7 +69,8 @@ class Relay:
     delay       seconds each piece waits, both ways
     split       True: every byte is a packet of its own, towards the gate
     commands    every command that passed, a list of lists of bytes
-    sent        pieces (reads from the gate) and bytes towards Redis
+    pieces      how many reads it took to get them from the gate
+    bytes_up, bytes_down    what passed towards Redis, and back
     connections how many were accepted
     """
 

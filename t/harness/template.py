@@ -15,7 +15,8 @@ PIECES = {
     "level": "info",
     "main": "",
     "events": "",
-    "redis": "keygate_redis %%REDIS_URL%% connect=200ms command=200ms;",
+    "redis": "keygate_redis %%REDIS_URL%% %%REDIS_PARAMETERS%%;",
+    "redis_parameters": "connect=200ms command=200ms",
     "zone": "keygate_zone zone=keygate:16m valid=10s negative=2s;",
     "keys": "keygate_keys prefix=tf pepper=%%FOLDER%%/pepper;",
     "policies":
