@@ -325,4 +325,5 @@ def test_key_is_written_where_its_digest_says(redis):
     assert json.loads(redis.client.get(name)) == {
         "v": 1, "id": key.id, "org": org, "mode": "test",
         "scopes": ["loads:read"]}
-    assert json.loads(redis.client.get(f"kg:org:{{{org}}}"))["access"] == "test"
+    record = json.loads(redis.client.get(f"kg:org:{{{org}}}"))
+    assert record == {"v": 1, "access": "test", "name": "Acme"}
