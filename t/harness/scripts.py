@@ -4,7 +4,7 @@ import subprocess
 
 from .template import ROOT
 
-NAMES = ["limit", "claim", "settle", "cas"]
+NAMES = ["limit", "claim", "settle", "cas", "audit"]
 
 PRINT = """
 #include <stdio.h>
