@@ -89,6 +89,20 @@ typedef struct {
 } ngx_http_keygate_policy_t;
 
 
+/* keygate_plan: rates in place of the policies' own. */
+typedef struct {
+    ngx_str_t                    name;
+    ngx_array_t                  limits;        /* ..._plan_limit_t */
+} ngx_http_keygate_plan_t;
+
+typedef struct {
+    ngx_str_t                    policy;
+    kg_rate_t                    rate;
+    u_char                      *file;
+    ngx_uint_t                   line;
+} ngx_http_keygate_plan_limit_t;
+
+
 /*
  * keygate_limit, or limit= on a route.  A policy may be defined further down,
  * so names become policies once the whole of http {} was read.
@@ -133,6 +147,7 @@ typedef struct {
     ngx_array_t                  peppers;       /* kg_pepper_t * */
 
     ngx_array_t                  policies;      /* ..._policy_t * */
+    ngx_array_t                  plans;         /* ..._plan_t * */
     ngx_array_t                  tables;        /* ..._table_t * */
     ngx_array_t                  limits;        /* ..._limit_t *: to resolve */
     ngx_array_t                 *default_limits; /* where none are set */
@@ -145,8 +160,20 @@ typedef struct {
     ngx_msec_t                   stale;         /* keys=stale: */
     ngx_uint_t                   outage;        /* limits= */
 
+    kg_rate_t                    failures;      /* unknown keys of an address */
+    kg_rate_t                    lookups;       /* of those with too many */
+
     kg_entropy_t                 entropy;
-    unsigned                     used:1;        /* some location needs it */
+
+    /* A worker's lookups; see ngx_http_keygate_lookup.c. */
+    ngx_queue_t                 *lookups_busy;
+    ngx_queue_t                  lookups_free;
+    /* Where some location first needs all this. */
+    u_char                      *file;
+    ngx_uint_t                   line;
+    unsigned                     used:1;
+    unsigned                     legacy:1;      /* keys known by SHA-256 */
+    unsigned                     failures_off:1;
 } ngx_http_keygate_main_conf_t;
 
 
@@ -158,6 +185,7 @@ typedef struct {
     ngx_uint_t                   errors;
     ngx_str_t                    realm;
     ngx_uint_t                   role;          /* of keygate_admin, or 0 */
+    ngx_http_complex_value_t    *actor;         /* of keygate_admin, or NULL */
     unsigned                     grpc:1;        /* its answers end in trailers,
                                                  * which are not ours to shape
                                                  * or to store */
@@ -206,7 +234,8 @@ typedef enum {
 } ngx_http_keygate_granted_t;
 
 
-typedef struct ngx_http_keygate_ctx_s  ngx_http_keygate_ctx_t;
+typedef struct ngx_http_keygate_ctx_s     ngx_http_keygate_ctx_t;
+typedef struct ngx_http_keygate_lookup_s  ngx_http_keygate_lookup_t;
 
 /* Takes Redis's answer in; the phase handlers run again after it. */
 typedef void (*ngx_http_keygate_reply_pt)(ngx_http_keygate_ctx_t *ctx,
@@ -230,6 +259,8 @@ struct ngx_http_keygate_ctx_s {
     kg_redis_op_t               *op;            /* asked and not answered */
     ngx_http_keygate_reply_pt    reply;
     ngx_http_event_handler_pt    read_handler;  /* to restore after waiting */
+    ngx_http_keygate_lookup_t   *lookup;        /* that is waited for */
+    ngx_queue_t                  queue;         /* among those who do */
 
     u_char                       id[KG_REQUEST_ID_LEN];
     ngx_str_t                    request_id;
@@ -272,6 +303,7 @@ struct ngx_http_keygate_ctx_s {
     size_t                       held_size;     /* allocated */
     size_t                       held_max;
 
+    unsigned                     waits:1;       /* for Redis, in a phase */
     unsigned                     routed:1;      /* route and token are known */
     unsigned                     sent_key:1;    /* a key came with it */
     unsigned                     fetched:1;     /* entry is Redis's answer */
@@ -318,6 +350,13 @@ ngx_int_t ngx_http_keygate_ask(ngx_http_keygate_ctx_t *ctx, ngx_uint_t use,
     kg_redis_cmd_t *cmd, ngx_http_keygate_reply_pt reply);
 
 /*
+ * A request waits in its phase, which returns NGX_AGAIN, and goes on in it;
+ * while it waits, a client that leaves ends it.
+ */
+void ngx_http_keygate_wait(ngx_http_keygate_ctx_t *ctx);
+void ngx_http_keygate_continue(ngx_http_keygate_ctx_t *ctx);
+
+/*
  * Refuses a request with a code of the catalogue: the status that the phase
  * handler returns.  details is a JSON object as text, or NULL.  In dry_run it
  * is logged and NGX_DECLINED.
@@ -351,6 +390,47 @@ ngx_table_elt_t *ngx_http_keygate_header_out(ngx_http_request_t *r,
 /* The first request header of that name, or NULL, and how many there are. */
 ngx_table_elt_t *ngx_http_keygate_header_in(ngx_http_request_t *r,
     const ngx_str_t *name, ngx_uint_t *count);
+
+
+/* ngx_http_keygate_identify.c */
+
+/* What ACCESS will refuse with; NGX_DECLINED.  why is static, or NULL. */
+ngx_int_t ngx_http_keygate_deny(ngx_http_keygate_ctx_t *ctx,
+    kg_error_code_t code, const char *why);
+
+
+/* ngx_http_keygate_lookup.c */
+
+/*
+ * A record into ctx->entry.packed, from the zone or from Redis.  NGX_OK;
+ * NGX_DECLINED: there is none, or ctx->denied says why it cannot be had;
+ * NGX_AGAIN: Redis was asked, call again; NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_fetch(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, kg_zone_kind_t kind, ngx_str_t *name);
+
+/* In init_process. */
+ngx_int_t ngx_http_keygate_lookup_init(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf);
+
+/* From the pool cleanup: the request waits no more. */
+void ngx_http_keygate_lookup_leave(ngx_http_keygate_ctx_t *ctx);
+
+
+/* ngx_http_keygate_failures.c */
+
+/*
+ * 1 when too many unknown keys came from the client's address; *retry_after of
+ * the request is set.
+ */
+ngx_uint_t ngx_http_keygate_failures_many(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* 1 when such an address may still look one key up. */
+ngx_uint_t ngx_http_keygate_failures_lookup(ngx_http_request_t *r);
+
+/* Counts an unknown key. */
+void ngx_http_keygate_failures_count(ngx_http_request_t *r);
 
 
 /* One file each */
@@ -450,6 +530,10 @@ char *ngx_http_keygate_conf_keys(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_keygate_conf_policy(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_keygate_conf_plan(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_keygate_conf_failures(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_keygate_conf_idempotency(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -469,6 +553,25 @@ char *ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd,
 ngx_http_keygate_policy_t *ngx_http_keygate_policy(
     ngx_http_keygate_main_conf_t *mcf, const ngx_str_t *name);
 
+/* Plans by name; NULL when there is none. */
+ngx_http_keygate_plan_t *ngx_http_keygate_plan(
+    ngx_http_keygate_main_conf_t *mcf, const ngx_str_t *name);
+
+/* KG_OK and *rate when the plan has one for the policy, else KG_INVALID. */
+kg_rc_t ngx_http_keygate_plan_rate(const ngx_http_keygate_plan_t *plan,
+    const ngx_str_t *policy, kg_rate_t *rate);
+
+/* Checks plans against the policies, once these are known. */
+char *ngx_http_keygate_conf_plans(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf);
+
+/* 1 when a rate is from the policy's min= to its max=. */
+ngx_uint_t ngx_http_keygate_policy_takes(
+    const ngx_http_keygate_policy_t *policy, const kg_rate_t *rate);
+
+/* Some location needs what http {} has to have. */
+void ngx_http_keygate_conf_used(ngx_conf_t *cf);
+
 /* After the whole of http {}: resolves names and finds what is missing. */
 char *ngx_http_keygate_conf_complete(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf);
@@ -480,6 +583,10 @@ ngx_http_keygate_limit_t *ngx_http_keygate_conf_limit_add(ngx_conf_t *cf,
 /* The built-in policy "default", and where it applies. */
 char *ngx_http_keygate_conf_default(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf);
+
+/* "rate=60r/m", its value from prefix on, into a slot that is not set yet. */
+char *ngx_http_keygate_conf_rate(ngx_conf_t *cf, ngx_str_t *param,
+    size_t prefix, kg_rate_t *rate);
 
 /* 1 when a parameter starts with "name=". */
 ngx_uint_t ngx_http_keygate_conf_starts(const ngx_str_t *param,

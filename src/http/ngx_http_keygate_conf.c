@@ -11,10 +11,8 @@
 
 static char *ngx_http_keygate_conf_use(ngx_conf_t *cf, ngx_str_t *param,
     ngx_uint_t *mask);
-static char *ngx_http_keygate_conf_pepper(ngx_conf_t *cf,
-    ngx_http_keygate_main_conf_t *mcf, ngx_str_t *param, size_t prefix);
-static char *ngx_http_keygate_conf_missing(ngx_conf_t *cf, const char *what,
-    const char *right);
+static char *ngx_http_keygate_conf_missing(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf, const char *what, const char *right);
 static char *ngx_http_keygate_conf_time(ngx_conf_t *cf, ngx_str_t *param,
     size_t prefix, ngx_msec_t min, ngx_msec_t max, ngx_msec_t *slot);
 
@@ -238,153 +236,6 @@ ngx_http_keygate_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 char *
-ngx_http_keygate_conf_keys(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_keygate_main_conf_t  *mcf = conf;
-
-    char        *rv;
-    ngx_str_t   *value, *prefix;
-    ngx_uint_t   i;
-
-    (void) cmd;
-
-    if (mcf->prefixes.nelts || mcf->peppers.nelts) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        if (ngx_http_keygate_conf_starts(&value[i], "prefix=")) {
-
-            prefix = ngx_array_push(&mcf->prefixes);
-            if (prefix == NULL) {
-                return NGX_CONF_ERROR;
-            }
-
-            prefix->data = value[i].data + 7;
-            prefix->len = value[i].len - 7;
-
-            if (!kg_token_prefix_valid(ngx_http_keygate_kg(prefix))) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "invalid \"%V\": a prefix must be "
-                                   "[a-z0-9]{1,16}", &value[i]);
-                return NGX_CONF_ERROR;
-            }
-
-            continue;
-        }
-
-        if (ngx_http_keygate_conf_starts(&value[i], "pepper=")) {
-            rv = ngx_http_keygate_conf_pepper(cf, mcf, &value[i], 7);
-            if (rv != NGX_CONF_OK) {
-                return rv;
-            }
-
-            continue;
-        }
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\": it must be "
-                           "\"prefix=NAME\" or \"pepper=FILE\"", &value[i]);
-        return NGX_CONF_ERROR;
-    }
-
-    if (mcf->prefixes.nelts == 0) {
-        return "has no \"prefix=NAME\", as \"prefix=tf\"";
-    }
-
-    if (mcf->peppers.nelts == 0) {
-        return "has no \"pepper=FILE\": make one by "
-               "\"openssl rand -base64 48\"";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-/* The secret is in memory only while the pads are computed. */
-
-static char *
-ngx_http_keygate_conf_pepper(ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf,
-    ngx_str_t *param, size_t prefix)
-{
-    ssize_t           n;
-    ngx_fd_t          fd;
-    ngx_str_t         file, secret;
-    kg_pepper_t     **pepper;
-    ngx_file_info_t   fi;
-    u_char            buf[KG_PEPPER_MAX + 2];
-
-    file.data = param->data + prefix;
-    file.len = param->len - prefix;
-
-    if (file.len == 0 || ngx_conf_full_name(cf->cycle, &file, 1) != NGX_OK) {
-        return "has a \"pepper=\" without a file";
-    }
-
-    /* A FIFO nobody writes to must not hold up the start. */
-
-    fd = ngx_open_file(file.data, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK,
-                       NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "the pepper \"%V\" cannot be opened: make it by "
-                           "\"openssl rand -base64 48\", readable to the "
-                           "user who starts nginx", &file);
-        return NGX_CONF_ERROR;
-    }
-
-    n = ngx_read_fd(fd, buf, sizeof(buf));
-
-    if (ngx_fd_info(fd, &fi) != NGX_FILE_ERROR && (fi.st_mode & S_IROTH)) {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "the pepper \"%V\" is readable to everyone: "
-                           "chmod it to 600", &file);
-    }
-
-    (void) ngx_close_file(fd);
-
-    secret.data = buf;
-    secret.len = (n > 0) ? n : 0;
-
-    if (secret.len && buf[secret.len - 1] == LF) {
-        secret.len--;
-    }
-
-    if (secret.len < KG_PEPPER_MIN || secret.len > KG_PEPPER_MAX) {
-        ngx_explicit_memzero(buf, sizeof(buf));
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the pepper \"%V\" must hold %d to %d bytes: make "
-                           "it by \"openssl rand -base64 48\"",
-                           &file, KG_PEPPER_MIN, KG_PEPPER_MAX);
-        return NGX_CONF_ERROR;
-    }
-
-    pepper = ngx_array_push(&mcf->peppers);
-
-    if (pepper) {
-        *pepper = kg_pepper_create(ngx_http_keygate_kg(&secret));
-    }
-
-    ngx_explicit_memzero(buf, sizeof(buf));
-
-    if (pepper == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (*pepper == NULL) {
-        mcf->peppers.nelts--;
-        return "cannot prepare a pepper: OpenSSL failed";
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-char *
 ngx_http_keygate_conf_idempotency(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
@@ -502,6 +353,21 @@ ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+void
+ngx_http_keygate_conf_used(ngx_conf_t *cf)
+{
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keygate_module);
+
+    if (!mcf->used) {
+        mcf->used = 1;
+        mcf->file = cf->conf_file->file.name.data;
+        mcf->line = cf->conf_file->line;
+    }
+}
+
+
 char *
 ngx_http_keygate_conf_complete(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf)
@@ -510,7 +376,9 @@ ngx_http_keygate_conf_complete(ngx_conf_t *cf,
     ngx_http_keygate_use_t      *use;
     ngx_http_keygate_limit_t   **limits;
 
-    if (ngx_http_keygate_conf_default(cf, mcf) != NGX_CONF_OK) {
+    if (ngx_http_keygate_conf_default(cf, mcf) != NGX_CONF_OK
+        || ngx_http_keygate_conf_plans(cf, mcf) != NGX_CONF_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -547,22 +415,31 @@ ngx_http_keygate_conf_complete(ngx_conf_t *cf,
         return NGX_CONF_OK;
     }
 
+    /* A claim that expires while its write runs would let it run again. */
+
+    if (mcf->retention < mcf->lease) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"retention=\" of \"keygate_idempotency\" is shorter "
+                      "than \"lease=\": make it longer");
+        return NGX_CONF_ERROR;
+    }
+
     for (i = 0; i < NGX_HTTP_KEYGATE_USES; i++) {
         if (mcf->redis[i] == NULL) {
-            return ngx_http_keygate_conf_missing(cf, "keygate_redis",
+            return ngx_http_keygate_conf_missing(cf, mcf, "keygate_redis",
                        "keygate_redis redis://127.0.0.1:6379");
         }
     }
 
     if (mcf->zone == NULL) {
-        return ngx_http_keygate_conf_missing(cf, "keygate_zone",
+        return ngx_http_keygate_conf_missing(cf, mcf, "keygate_zone",
                    "keygate_zone zone=keygate:64m");
     }
 
     kg_zone_times(mcf->zone, mcf->valid, mcf->negative);
 
     if (mcf->peppers.nelts == 0) {
-        return ngx_http_keygate_conf_missing(cf, "keygate_keys",
+        return ngx_http_keygate_conf_missing(cf, mcf, "keygate_keys",
                    "keygate_keys prefix=tf pepper=/etc/nginx/keygate.pepper");
     }
 
@@ -571,12 +448,12 @@ ngx_http_keygate_conf_complete(ngx_conf_t *cf,
 
 
 static char *
-ngx_http_keygate_conf_missing(ngx_conf_t *cf, const char *what,
-    const char *right)
+ngx_http_keygate_conf_missing(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf, const char *what, const char *right)
 {
     ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                  "\"keygate\" needs \"%s\" in http {}: add \"%s;\"",
-                  what, right);
+                  "\"keygate\" needs \"%s\" in http {}: add \"%s;\" for "
+                  "%s:%ui", what, right, mcf->file, mcf->line);
 
     return NGX_CONF_ERROR;
 }

@@ -7,6 +7,12 @@
 #include "ngx_http_keygate.h"
 
 
+static char *ngx_http_keygate_conf_role(ngx_conf_t *cf,
+    ngx_http_keygate_loc_conf_t *lcf, ngx_str_t *param);
+static char *ngx_http_keygate_conf_actor(ngx_conf_t *cf,
+    ngx_http_keygate_loc_conf_t *lcf, ngx_str_t *param);
+
+
 char *
 ngx_http_keygate_conf_keygate(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -60,7 +66,7 @@ ngx_http_keygate_conf_keygate(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     use->file = cf->conf_file->file.name.data;
     use->line = cf->conf_file->line;
 
-    mcf->used = 1;
+    ngx_http_keygate_conf_used(cf);
 
     return NGX_CONF_OK;
 }
@@ -165,20 +171,10 @@ ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_keygate_loc_conf_t  *lcf = conf;
 
-    ngx_str_t                     *value;
-    ngx_uint_t                     i;
-    ngx_http_core_loc_conf_t      *clcf;
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    static const struct {
-        ngx_str_t   name;
-        ngx_uint_t  role;
-    } roles[] = {
-        { ngx_string("role=read"), NGX_HTTP_KEYGATE_ROLE_READ },
-        { ngx_string("role=portal"), NGX_HTTP_KEYGATE_ROLE_PORTAL },
-        { ngx_string("role=operator"), NGX_HTTP_KEYGATE_ROLE_OPERATOR },
-        { ngx_null_string, 0 }
-    };
+    char                      *rv;
+    ngx_str_t                 *value;
+    ngx_uint_t                 i;
+    ngx_http_core_loc_conf_t  *clcf;
 
     (void) cmd;
 
@@ -188,20 +184,20 @@ ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    for (i = 0; roles[i].role; i++) {
-        if (value[1].len == roles[i].name.len
-            && ngx_memcmp(value[1].data, roles[i].name.data, value[1].len)
-               == 0)
-        {
-            break;
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        rv = ngx_http_keygate_conf_starts(&value[i], "actor=")
+             ? ngx_http_keygate_conf_actor(cf, lcf, &value[i])
+             : ngx_http_keygate_conf_role(cf, lcf, &value[i]);
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
         }
     }
 
-    if (roles[i].role == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid \"%V\": it must be \"role=operator\", "
-                           "\"role=portal\" or \"role=read\"", &value[1]);
-        return NGX_CONF_ERROR;
+    if (lcf->role == 0) {
+        return "has no \"role=\": it must be \"role=operator\", "
+               "\"role=portal\" or \"role=read\"";
     }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
@@ -217,11 +213,88 @@ ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "must be in a location given by a prefix, as \"location /\"";
     }
 
-    lcf->role = roles[i].role;
     clcf->handler = ngx_http_keygate_admin_handler;
 
-    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keygate_module);
-    mcf->used = 1;
+    ngx_http_keygate_conf_used(cf);
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_keygate_conf_role(ngx_conf_t *cf, ngx_http_keygate_loc_conf_t *lcf,
+    ngx_str_t *param)
+{
+    ngx_uint_t  i;
+
+    static const struct {
+        const char  *param;
+        ngx_uint_t   role;
+    } roles[] = {
+        { "role=read", NGX_HTTP_KEYGATE_ROLE_READ },
+        { "role=portal", NGX_HTTP_KEYGATE_ROLE_PORTAL },
+        { "role=operator", NGX_HTTP_KEYGATE_ROLE_OPERATOR },
+        { NULL, 0 }
+    };
+
+    for (i = 0; roles[i].param; i++) {
+        if (ngx_strcmp(param->data, roles[i].param) == 0) {
+            break;
+        }
+    }
+
+    if (roles[i].param == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"%V\": it must be \"role=operator\", "
+                           "\"role=portal\" or \"role=read\"", param);
+        return NGX_CONF_ERROR;
+    }
+
+    if (lcf->role) {
+        return "has two \"role=\"";
+    }
+
+    lcf->role = roles[i].role;
+
+    return NGX_CONF_OK;
+}
+
+
+/* A constant would name the same actor whoever called. */
+
+static char *
+ngx_http_keygate_conf_actor(ngx_conf_t *cf, ngx_http_keygate_loc_conf_t *lcf,
+    ngx_str_t *param)
+{
+    ngx_str_t                          value;
+    ngx_http_compile_complex_value_t   ccv;
+
+    if (lcf->actor) {
+        return "has two \"actor=\"";
+    }
+
+    value.data = param->data + sizeof("actor=") - 1;
+    value.len = param->len - (sizeof("actor=") - 1);
+
+    if (ngx_http_script_variables_count(&value) == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"%V\": it must hold a variable that "
+                           "nginx has checked, as \"actor=$remote_user\"",
+                           param);
+        return NGX_CONF_ERROR;
+    }
+
+    lcf->actor = ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (lcf->actor == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = &value;
+    ccv.complex_value = lcf->actor;
+
+    return ngx_http_compile_complex_value(&ccv) == NGX_OK ? NGX_CONF_OK
+                                                          : NGX_CONF_ERROR;
 }

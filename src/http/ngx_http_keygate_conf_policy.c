@@ -9,8 +9,6 @@
 
 static char *ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
     ngx_http_keygate_policy_t *policy);
-static char *ngx_http_keygate_conf_rate(ngx_conf_t *cf, ngx_str_t *param,
-    size_t prefix, kg_rate_t *rate);
 
 
 static ngx_str_t  ngx_http_keygate_default = ngx_string("default");
@@ -90,10 +88,7 @@ ngx_http_keygate_conf_policy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "has no \"by=\", as \"by=key\" or \"by=org,mode\"";
     }
 
-    if ((policy->min.requests && kg_rate_cmp(&policy->rate, &policy->min) < 0)
-        || (policy->max.requests
-            && kg_rate_cmp(&policy->rate, &policy->max) > 0))
-    {
+    if (!ngx_http_keygate_policy_takes(policy, &policy->rate)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "the rate of policy \"%V\" is not from \"min=\" to "
                            "\"max=\"", &policy->name);
@@ -311,6 +306,16 @@ ngx_http_keygate_conf_default(ngx_conf_t *cf,
 }
 
 
+ngx_uint_t
+ngx_http_keygate_policy_takes(const ngx_http_keygate_policy_t *policy,
+    const kg_rate_t *rate)
+{
+    return (policy->min.requests == 0 || kg_rate_cmp(rate, &policy->min) >= 0)
+           && (policy->max.requests == 0
+               || kg_rate_cmp(rate, &policy->max) <= 0);
+}
+
+
 ngx_http_keygate_policy_t *
 ngx_http_keygate_policy(ngx_http_keygate_main_conf_t *mcf,
     const ngx_str_t *name)
@@ -332,7 +337,7 @@ ngx_http_keygate_policy(ngx_http_keygate_main_conf_t *mcf,
 }
 
 
-static char *
+char *
 ngx_http_keygate_conf_rate(ngx_conf_t *cf, ngx_str_t *param, size_t prefix,
     kg_rate_t *rate)
 {

@@ -65,7 +65,7 @@ ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    if (ctx->op) {
+    if (ctx->waits) {
         return NGX_AGAIN;
     }
 

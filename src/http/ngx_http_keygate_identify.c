@@ -7,12 +7,14 @@
  *     route by method and raw path ─▶ token ─▶ digest ─▶ key's record
  *                                                     ─▶ organisation's record
  *
- * A record comes from the zone when it is fresh, else from Redis.  When Redis
- * cannot be asked an older one serves for keygate_outage keys=stale:, and then
- * the answer is 503: an outage never looks like bad credentials.
+ * Where the records come from is ngx_http_keygate_lookup.c.
  */
 
 #include "ngx_http_keygate.h"
+
+
+/* The longest token of before Keygate that is looked up, bytes. */
+#define NGX_HTTP_KEYGATE_LEGACY_MAX  512
 
 
 static ngx_int_t ngx_http_keygate_route(ngx_http_request_t *r,
@@ -25,15 +27,10 @@ static ngx_int_t ngx_http_keygate_find_key(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_find_org(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
-static ngx_int_t ngx_http_keygate_fetch(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, kg_zone_kind_t kind, ngx_str_t *name);
-static void ngx_http_keygate_fetched(ngx_http_keygate_ctx_t *ctx,
-    kg_redis_op_t *op);
-static void ngx_http_keygate_record(ngx_http_keygate_ctx_t *ctx,
-    ngx_str_t *json);
-static void ngx_http_keygate_unreachable(ngx_http_keygate_ctx_t *ctx);
-static ngx_int_t ngx_http_keygate_deny(ngx_http_keygate_ctx_t *ctx,
-    kg_error_code_t code, const char *why);
+static ngx_int_t ngx_http_keygate_unknown(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+static kg_rc_t ngx_http_keygate_digest(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf, ngx_uint_t legacy);
 static kg_rc_t ngx_http_keygate_token_check(ngx_http_keygate_main_conf_t *mcf,
     ngx_str_t *token, kg_mode_t *mode);
 
@@ -56,7 +53,7 @@ ngx_http_keygate_identify_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ctx->op) {
+    if (ctx->waits) {
         return NGX_AGAIN;
     }
 
@@ -224,12 +221,12 @@ ngx_http_keygate_bearer(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 static ngx_int_t
 ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    time_t                          now;
-    ngx_int_t                       rc;
-    kg_mode_t                       mode;
-    ngx_str_t                       name;
-    kg_pepper_t                   **peppers;
-    ngx_http_keygate_main_conf_t   *mcf;
+    time_t                         now;
+    ngx_int_t                      rc;
+    kg_mode_t                      mode;
+    ngx_str_t                      name;
+    ngx_uint_t                     legacy;
+    ngx_http_keygate_main_conf_t  *mcf;
 
     if (ctx->found) {
         return NGX_OK;
@@ -237,13 +234,20 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
-    if (!ctx->sent_key
-        || ngx_http_keygate_token_check(mcf, &ctx->token, &mode) != KG_OK)
-    {
+    legacy = 0;
+    mode = KG_MODE_TEST;
+
+    if (!ctx->sent_key) {
         return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
     }
 
-    peppers = mcf->peppers.elts;
+    if (ngx_http_keygate_token_check(mcf, &ctx->token, &mode) != KG_OK) {
+        if (!mcf->legacy || ctx->token.len > NGX_HTTP_KEYGATE_LEGACY_MAX) {
+            return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
+        }
+
+        legacy = 1;
+    }
 
     name.len = KG_DIGEST_LEN;
     name.data = ctx->digest;
@@ -251,9 +255,7 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     for ( ;; ) {
 
         if (!ctx->fetched
-            && kg_pepper_digest(peppers[ctx->pepper],
-                                ngx_http_keygate_kg(&ctx->token), ctx->digest)
-               != KG_OK)
+            && ngx_http_keygate_digest(ctx, mcf, legacy) != KG_OK)
         {
             return NGX_ERROR;
         }
@@ -264,8 +266,8 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
             break;
         }
 
-        if (++ctx->pepper == mcf->peppers.nelts) {
-            return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
+        if (legacy || ++ctx->pepper == mcf->peppers.nelts) {
+            return ngx_http_keygate_unknown(r, ctx);
         }
     }
 
@@ -282,7 +284,9 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     now = ngx_time();
 
-    if (ctx->key.mode != mode
+    /* A token of ours says its mode itself; any other has its record's. */
+
+    if ((!legacy && ctx->key.mode != mode)
         || (ctx->key.not_before && ctx->key.not_before > now))
     {
         return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
@@ -330,204 +334,20 @@ ngx_http_keygate_find_org(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 }
 
 
-/*
- * A record into ctx->entry.packed, from the zone or from Redis.  NGX_OK;
- * NGX_DECLINED: there is none, or ctx->denied says why it cannot be had;
- * NGX_AGAIN: Redis was asked, call again; NGX_ERROR.
- */
-
 static ngx_int_t
-ngx_http_keygate_fetch(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
-    kg_zone_kind_t kind, ngx_str_t *name)
+ngx_http_keygate_unknown(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_str_t                      argv[2], slot;
-    kg_redis_cmd_t                 cmd;
-    ngx_http_keygate_main_conf_t  *mcf;
-    u_char                         hex[KG_DIGEST_HEX];
-
-    if (ctx->fetched) {
-        ctx->fetched = 0;
-        return (ctx->entry.found && !ctx->entry.absent) ? NGX_OK
-                                                        : NGX_DECLINED;
+    if (ngx_http_keygate_failures_many(r, ctx)) {
+        return ngx_http_keygate_deny(ctx, KG_ERR_TOO_MANY_FAILURES, NULL);
     }
 
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+    ngx_http_keygate_failures_count(r);
 
-    ctx->entry.kind = kind;
-    ctx->entry.name = *name;
-
-    if (kg_zone_lookup(mcf->zone, &ctx->entry, ngx_current_msec, r->pool)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (ctx->entry.found && ctx->entry.fresh) {
-        return ctx->entry.absent ? NGX_DECLINED : NGX_OK;
-    }
-
-    if (kind == KG_ZONE_KEY) {
-        kg_hex(hex, name->data, KG_DIGEST_LEN);
-        slot.len = KG_DIGEST_HEX;
-        slot.data = hex;
-
-    } else {
-        slot = *name;
-    }
-
-    ngx_str_set(&argv[0], "GET");
-    argv[1] = ngx_http_keygate_name(r->pool,
-                                    mcf->redis[NGX_HTTP_KEYGATE_RECORDS],
-                                    kind == KG_ZONE_KEY ? "key" : "org",
-                                    &slot, NULL);
-    if (argv[1].data == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
-
-    cmd.script = KG_SCRIPT_NONE;
-    cmd.argc = 2;
-    cmd.argv = argv;
-    cmd.slot = slot;
-
-    return ngx_http_keygate_ask(ctx, NGX_HTTP_KEYGATE_RECORDS, &cmd,
-                                ngx_http_keygate_fetched);
+    return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
 }
 
 
-static void
-ngx_http_keygate_fetched(ngx_http_keygate_ctx_t *ctx, kg_redis_op_t *op)
-{
-    ngx_str_t                      json;
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    ctx->fetched = 1;
-
-    if (op->status == KG_REDIS_REPLY
-        && kg_redis_is(op->reply, REDIS_REPLY_STRING, 0))
-    {
-        json.data = (u_char *) op->reply->str;
-        json.len = op->reply->len;
-
-        ngx_http_keygate_record(ctx, &json);
-        return;
-    }
-
-    if (op->status == KG_REDIS_REPLY
-        && kg_redis_is(op->reply, REDIS_REPLY_NIL, 0))
-    {
-        mcf = ngx_http_get_module_main_conf(ctx->request,
-                                            ngx_http_keygate_module);
-
-        ctx->entry.found = 1;
-        ctx->entry.absent = 1;
-
-        kg_zone_fill(mcf->zone, &ctx->entry, NULL, ngx_current_msec);
-        return;
-    }
-
-    /* Somebody wrote a value of another type under the record's name. */
-
-    if (op->status == KG_REDIS_REFUSED
-        && op->error == KG_REDIS_ERR_WRONGTYPE)
-    {
-        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                      "keygate: a record of %s is not a string in Redis",
-                      ctx->entry.kind == KG_ZONE_KEY ? "a key"
-                                                     : "an organisation");
-        ctx->entry.found = 0;
-        (void) ngx_http_keygate_deny(ctx, KG_ERR_INTERNAL_ERROR, NULL);
-        return;
-    }
-
-    ngx_http_keygate_unreachable(ctx);
-}
-
-
-static void
-ngx_http_keygate_record(ngx_http_keygate_ctx_t *ctx, ngx_str_t *json)
-{
-    size_t                         len;
-    kg_rc_t                        rc;
-    const char                    *why;
-    ngx_str_t                      packed;
-    ngx_http_request_t            *r;
-    ngx_http_keygate_main_conf_t  *mcf;
-    u_char                         buf[KG_RECORD_MAX];
-
-    r = ctx->request;
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
-    why = "it is too large";
-
-    if (ctx->entry.kind == KG_ZONE_KEY) {
-        rc = kg_key_pack(ngx_http_keygate_kg(json), buf, sizeof(buf), &len,
-                         &why);
-    } else {
-        rc = kg_org_pack(ngx_http_keygate_kg(json), buf, sizeof(buf), &len,
-                         &why);
-    }
-
-    ctx->entry.found = 0;
-    ctx->entry.absent = 0;
-
-    if (rc != KG_OK) {
-        /* The name of a key's record is its digest, which no log has. */
-
-        if (ctx->entry.kind == KG_ZONE_KEY) {
-            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                          "keygate: a key's record in Redis is not valid: %s",
-                          why);
-        } else {
-            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                          "keygate: the record of organisation \"%V\" in "
-                          "Redis is not valid: %s", &ctx->entry.name, why);
-        }
-
-        (void) ngx_http_keygate_deny(ctx, KG_ERR_INTERNAL_ERROR, NULL);
-        return;
-    }
-
-    packed.data = ngx_pnalloc(r->pool, len);
-    if (packed.data == NULL) {
-        (void) ngx_http_keygate_deny(ctx, KG_ERR_INTERNAL_ERROR, NULL);
-        return;
-    }
-
-    ngx_memcpy(packed.data, buf, len);
-    packed.len = len;
-
-    ctx->entry.found = 1;
-    ctx->entry.packed = packed;
-
-    kg_zone_fill(mcf->zone, &ctx->entry, &packed, ngx_current_msec);
-}
-
-
-/* What was cached serves on for a while; an absence does not. */
-
-static void
-ngx_http_keygate_unreachable(ngx_http_keygate_ctx_t *ctx)
-{
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
-
-    if (ctx->entry.found && !ctx->entry.absent
-        && ctx->entry.age < mcf->valid + mcf->stale)
-    {
-        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                       "keygate uses a record %M ms old", ctx->entry.age);
-        return;
-    }
-
-    ctx->entry.found = 0;
-    ctx->retry_after = 1;
-    (void) ngx_http_keygate_deny(ctx, KG_ERR_SERVICE_UNAVAILABLE, NULL);
-}
-
-
-static ngx_int_t
+ngx_int_t
 ngx_http_keygate_deny(ngx_http_keygate_ctx_t *ctx, kg_error_code_t code,
     const char *why)
 {
@@ -540,6 +360,37 @@ ngx_http_keygate_deny(ngx_http_keygate_ctx_t *ctx, kg_error_code_t code,
     }
 
     return NGX_DECLINED;
+}
+
+
+/* The name of the key's record: by a pepper, or for legacy=sha256 by none. */
+
+static kg_rc_t
+ngx_http_keygate_digest(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf, ngx_uint_t legacy)
+{
+    kg_sha_t      *sha;
+    kg_pepper_t  **peppers;
+
+    if (!legacy) {
+        peppers = mcf->peppers.elts;
+
+        return kg_pepper_digest(peppers[ctx->pepper],
+                                ngx_http_keygate_kg(&ctx->token),
+                                ctx->digest);
+    }
+
+    sha = kg_sha_create();
+    if (sha == NULL) {
+        return KG_ERROR;
+    }
+
+    if (kg_sha_update(sha, ctx->token.data, ctx->token.len) != KG_OK) {
+        kg_sha_free(sha);
+        return KG_ERROR;
+    }
+
+    return kg_sha_final(sha, ctx->digest);
 }
 
 

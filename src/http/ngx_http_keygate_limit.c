@@ -50,7 +50,7 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ctx->op) {
+    if (ctx->waits) {
         return NGX_AGAIN;
     }
 
@@ -162,18 +162,28 @@ ngx_http_keygate_apply_list(ngx_http_keygate_ctx_t *ctx, ngx_array_t *limits)
 }
 
 
-/* Overrides: the key's, then the organisation's, then the policy itself. */
+/* Overrides: the key's, the organisation's, its plan's, then the policy. */
 
 static void
 ngx_http_keygate_rate(ngx_http_keygate_ctx_t *ctx,
     ngx_http_keygate_policy_t *policy, kg_rate_t *rate)
 {
-    kg_str_t  *name;
+    kg_str_t                      *name;
+    ngx_http_keygate_plan_t       *plan;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
 
     name = ngx_http_keygate_kg(&policy->name);
 
+    plan = ctx->org.plan.len
+           ? ngx_http_keygate_plan(mcf, ngx_http_keygate_ngx(&ctx->org.plan))
+           : NULL;
+
     if (kg_limits_find(&ctx->key.limits, name, rate) != KG_OK
-        && kg_limits_find(&ctx->org.limits, name, rate) != KG_OK)
+        && kg_limits_find(&ctx->org.limits, name, rate) != KG_OK
+        && (plan == NULL
+            || ngx_http_keygate_plan_rate(plan, &policy->name, rate) != KG_OK))
     {
         *rate = policy->rate;
         return;

@@ -58,9 +58,23 @@ static ngx_command_t  ngx_http_keygate_commands[] = {
       0,
       NULL },
 
+    { ngx_string("keygate_plan"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
+      ngx_http_keygate_conf_plan,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("keygate_idempotency"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
       ngx_http_keygate_conf_idempotency,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("keygate_failures"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_keygate_conf_failures,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -115,7 +129,7 @@ static ngx_command_t  ngx_http_keygate_commands[] = {
       &ngx_http_keygate_errors },
 
     { ngx_string("keygate_admin"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_keygate_conf_admin,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -184,6 +198,9 @@ ngx_http_keygate_create_main_conf(ngx_conf_t *cf)
         || ngx_array_init(&mcf->policies, cf->pool, 4,
                           sizeof(ngx_http_keygate_policy_t *))
            != NGX_OK
+        || ngx_array_init(&mcf->plans, cf->pool, 4,
+                          sizeof(ngx_http_keygate_plan_t *))
+           != NGX_OK
         || ngx_array_init(&mcf->tables, cf->pool, 2,
                           sizeof(ngx_http_keygate_table_t *))
            != NGX_OK
@@ -242,6 +259,16 @@ ngx_http_keygate_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(mcf->stale, 5 * 60 * 1000);
     ngx_conf_init_uint_value(mcf->outage, NGX_HTTP_KEYGATE_DENY);
 
+    if (mcf->failures.requests == 0) {
+        mcf->failures.requests = 120;
+        mcf->failures.window = 60;
+    }
+
+    if (mcf->lookups.requests == 0) {
+        mcf->lookups.requests = 10;
+        mcf->lookups.window = 1;
+    }
+
     return ngx_http_keygate_conf_complete(cf, mcf);
 }
 
@@ -256,7 +283,7 @@ ngx_http_keygate_create_loc_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    /* set by ngx_pcalloc(): table = NULL, tokens = NULL, role = 0 */
+    /* set by ngx_pcalloc(): table, actor = NULL, role = 0 */
 
     lcf->mode = NGX_CONF_UNSET_UINT;
     lcf->errors = NGX_CONF_UNSET_UINT;
@@ -430,6 +457,10 @@ ngx_http_keygate_init_process(ngx_cycle_t *cycle)
     mcf->entropy.left = 0;
 
     kg_zone_recover(mcf->zone, cycle->log);
+
+    if (ngx_http_keygate_lookup_init(cycle, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     for (i = 0; i < NGX_HTTP_KEYGATE_USES; i++) {
 

@@ -95,6 +95,8 @@ ngx_http_keygate_ctx_cleanup(void *data)
         ctx->op = NULL;
     }
 
+    ngx_http_keygate_lookup_leave(ctx);
+
     ngx_http_keygate_settle_abandoned(ctx);
 }
 
@@ -118,10 +120,41 @@ ngx_http_keygate_ask(ngx_http_keygate_ctx_t *ctx, ngx_uint_t use,
     }
 
     ctx->reply = reply;
-    ctx->read_handler = r->read_event_handler;
-    r->read_event_handler = ngx_http_test_reading;
+    ngx_http_keygate_wait(ctx);
 
     return NGX_AGAIN;
+}
+
+
+void
+ngx_http_keygate_wait(ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    ctx->waits = 1;
+    ctx->read_handler = r->read_event_handler;
+    r->read_event_handler = ngx_http_test_reading;
+}
+
+
+void
+ngx_http_keygate_continue(ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    ctx->waits = 0;
+    r->read_event_handler = ctx->read_handler;
+
+    ngx_http_core_run_phases(r);
+    ngx_http_run_posted_requests(c);
 }
 
 
@@ -130,27 +163,18 @@ ngx_http_keygate_ask(ngx_http_keygate_ctx_t *ctx, ngx_uint_t use,
 static void
 ngx_http_keygate_answered(kg_redis_op_t *op)
 {
-    ngx_connection_t        *c;
-    ngx_http_request_t      *r;
     ngx_http_keygate_ctx_t  *ctx;
 
     ctx = op->data;
-    r = ctx->request;
-    c = r->connection;
-
-    ngx_http_set_log_request(c->log, r);
-
     ctx->op = NULL;
-    r->read_event_handler = ctx->read_handler;
 
-    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, c->log, 0,
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "keygate redis answered: %s \"%V\"",
-                   kg_redis_reason(op), &r->uri);
+                   kg_redis_reason(op), &ctx->request->uri);
 
     ctx->reply(ctx, op);
 
-    ngx_http_core_run_phases(r);
-    ngx_http_run_posted_requests(c);
+    ngx_http_keygate_continue(ctx);
 }
 
 

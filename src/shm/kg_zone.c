@@ -29,6 +29,7 @@
 static ngx_int_t kg_zone_init(ngx_shm_zone_t *shm_zone, void *data);
 static ngx_int_t kg_zone_reuse(ngx_shm_zone_t *shm_zone,
     kg_zone_shared_t *shared);
+static ngx_uint_t kg_zone_orphan(ngx_atomic_t *lock, ngx_pid_t *owner);
 static kg_zone_shard_t *kg_zone_shard(kg_zone_t *zone, uint32_t hash);
 static kg_zone_node_t **kg_zone_find(kg_zone_t *zone, kg_zone_shard_t *shard,
     kg_zone_kind_t kind, const ngx_str_t *name, uint32_t hash);
@@ -130,6 +131,22 @@ kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         if (shard->buckets == NULL) {
             return NGX_ERROR;
         }
+    }
+
+    /* A 64th of the zone for failures by address. */
+
+    n = shm_zone->shm.size / 64 / sizeof(kg_zone_failure_t)
+        / KG_ZONE_FAILURE_SET;
+
+    for (shared->nfailures = 64; shared->nfailures * 2 <= n; /* void */) {
+        shared->nfailures *= 2;
+    }
+
+    shared->failures = ngx_slab_calloc(zone->shpool,
+                           shared->nfailures * KG_ZONE_FAILURE_SET
+                           * sizeof(kg_zone_failure_t));
+    if (shared->failures == NULL) {
+        return NGX_ERROR;
     }
 
     shared->layout = KG_ZONE_LAYOUT;
@@ -331,17 +348,18 @@ kg_zone_recover(kg_zone_t *zone, ngx_log_t *log)
     ngx_uint_t        i;
     kg_zone_shard_t  *shard;
 
+    /* A torn counter of failures is a counter all the same. */
+
+    for (i = 0; i < KG_ZONE_FAILURE_LOCKS; i++) {
+        if (kg_zone_orphan(&zone->shared->failure_locks[i].lock, &owner)) {
+            ngx_unlock(&zone->shared->failure_locks[i].lock);
+        }
+    }
+
     for (i = 0; i < KG_ZONE_SHARDS; i++) {
         shard = &zone->shared->shards[i];
-        owner = (ngx_pid_t) shard->lock;
 
-        if (owner == 0 || kill(owner, 0) == 0 || ngx_errno != ESRCH) {
-            continue;
-        }
-
-        /* Whoever wins the lock from the dead worker empties the shard. */
-
-        if (!ngx_atomic_cmp_set(&shard->lock, owner, ngx_pid)) {
+        if (!kg_zone_orphan(&shard->lock, &owner)) {
             continue;
         }
 
@@ -364,6 +382,21 @@ kg_zone_recover(kg_zone_t *zone, ngx_log_t *log)
 
         kg_zone_unlock(shard);
     }
+}
+
+
+/*
+ * 1 when the lock was that of a process that died; it is ours then, since of
+ * several new workers only one wins it.
+ */
+
+static ngx_uint_t
+kg_zone_orphan(ngx_atomic_t *lock, ngx_pid_t *owner)
+{
+    *owner = (ngx_pid_t) *lock;
+
+    return *owner && kill(*owner, 0) == -1 && ngx_errno == ESRCH
+           && ngx_atomic_cmp_set(lock, *owner, ngx_pid);
 }
 
 

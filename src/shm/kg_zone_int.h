@@ -64,6 +64,22 @@ typedef struct {
 } kg_zone_shard_t;
 
 
+/* Failures of an address: see kg_zone_failures.h. */
+
+#define KG_ZONE_FAILURE_SET    4
+#define KG_ZONE_FAILURE_LOCKS  64
+
+typedef struct {
+    uint64_t            address;        /* 0: free */
+    ngx_msec_t          empty;          /* ms: when its bucket is empty */
+} kg_zone_failure_t;
+
+typedef struct {
+    ngx_atomic_t        lock;           /* pid of the owner, or 0 */
+    u_char              pad[64 - sizeof(ngx_atomic_t)];
+} kg_zone_failure_lock_t;
+
+
 typedef struct {
     ngx_uint_t          layout;
     ngx_uint_t          nbuckets;       /* a shard's; a power of two */
@@ -76,7 +92,12 @@ typedef struct {
     ngx_atomic_t        trusted_until;  /* ms */
     ngx_atomic_t        epoch;          /* ms: older entries are not trusted */
 
-    kg_zone_shard_t     shards[KG_ZONE_SHARDS];
+    ngx_atomic_t            lookups_empty;  /* ms: of the reserved budget */
+    ngx_uint_t              nfailures;      /* sets; a power of two */
+    kg_zone_failure_t      *failures;
+    kg_zone_failure_lock_t  failure_locks[KG_ZONE_FAILURE_LOCKS];
+
+    kg_zone_shard_t         shards[KG_ZONE_SHARDS];
 } kg_zone_shared_t;
 
 
