@@ -267,6 +267,7 @@ kg_redis_conn_start(kg_redis_conn_t *conn)
 
     kg_redis_conn_mark(conn);
 
+    conn->partial = 0;
     conn->reader = redisReaderCreate();
     if (conn->reader == NULL) {
         kg_redis_conn_failed(conn, KG_REDIS_UNREACHABLE, 0, "no memory",

@@ -31,8 +31,10 @@
 #define KG_REDIS_MAX_JOBS       16384
 #define KG_REDIS_MAX_BYTES      (64 * 1024 * 1024)
 
-/* The longest text of an incomplete reply. */
+/* The longest text of an incomplete reply, and what one may announce. */
 #define KG_REDIS_MAX_REPLY      (64 * 1024 * 1024)
+#define KG_REDIS_MAX_ELEMENTS   65536
+#define KG_REDIS_MAX_HEAD       24      /* "$67108864", and room to spare */
 
 #define KG_REDIS_BUFFER         32768
 
@@ -81,6 +83,7 @@ typedef struct {
     ngx_event_t             retry;      /* timer: connect again */
     ngx_event_t             again;      /* timer: send what is parked */
 
+    unsigned                partial:1;  /* hiredis is inside a reply */
     unsigned                connected:1;
     unsigned                up:1;       /* set up: commands may go out */
 } kg_redis_conn_t;

@@ -15,6 +15,7 @@ static ngx_err_t kg_redis_conn_test(ngx_connection_t *c);
 static void kg_redis_conn_greet(kg_redis_conn_t *conn);
 static size_t kg_redis_conn_gather(kg_redis_conn_t *conn, u_char **data);
 static void kg_redis_conn_written(kg_redis_conn_t *conn, size_t n);
+static ngx_int_t kg_redis_conn_head(redisReader *reader);
 static ngx_int_t kg_redis_conn_parse(kg_redis_conn_t *conn, size_t n);
 static ngx_int_t kg_redis_conn_reply(kg_redis_conn_t *conn,
     redisReply *reply);
@@ -296,7 +297,8 @@ kg_redis_conn_read(ngx_event_t *rev)
 static ngx_int_t
 kg_redis_conn_parse(kg_redis_conn_t *conn, size_t n)
 {
-    void  *reply;
+    void       *reply;
+    ngx_int_t   rc;
 
     if (redisReaderFeed(conn->reader, (char *) conn->redis->buffer, n)
         != REDIS_OK)
@@ -305,6 +307,19 @@ kg_redis_conn_parse(kg_redis_conn_t *conn, size_t n)
     }
 
     for ( ;; ) {
+
+        if (!conn->partial) {
+            rc = kg_redis_conn_head(conn->reader);
+
+            if (rc == NGX_AGAIN) {
+                break;
+            }
+
+            if (rc == NGX_ERROR) {
+                goto garbled;
+            }
+        }
+
         reply = NULL;
 
         if (redisReaderGetReply(conn->reader, &reply) != REDIS_OK) {
@@ -312,8 +327,11 @@ kg_redis_conn_parse(kg_redis_conn_t *conn, size_t n)
         }
 
         if (reply == NULL) {
+            conn->partial = 1;
             break;
         }
+
+        conn->partial = 0;
 
         if (kg_redis_conn_reply(conn, reply) != NGX_OK) {
             return NGX_ERROR;
@@ -333,6 +351,49 @@ garbled:
     kg_redis_conn_failed(conn, KG_REDIS_GARBLED, 0,
                          "what it sends is not the Redis protocol", NULL);
     return NGX_ERROR;
+}
+
+
+/*
+ * Looks at what a reply announces before hiredis does: of a length no reply of
+ * ours has it would wait for ever, taking all later replies for its body.
+ * NGX_OK, NGX_AGAIN for a line that is not whole, NGX_ERROR.
+ */
+
+static ngx_int_t
+kg_redis_conn_head(redisReader *reader)
+{
+    char       *p, *end;
+    size_t      n;
+    ngx_int_t   announced;
+
+    p = reader->buf + reader->pos;
+    n = reader->len - reader->pos;
+
+    if (n == 0) {
+        return NGX_AGAIN;
+    }
+
+    if (*p != '$' && *p != '*') {
+        return NGX_OK;
+    }
+
+    end = memchr(p, CR, ngx_min(n, KG_REDIS_MAX_HEAD));
+
+    if (end == NULL) {
+        return (n < KG_REDIS_MAX_HEAD) ? NGX_AGAIN : NGX_ERROR;
+    }
+
+    if (p[1] == '-') {
+        return NGX_OK;
+    }
+
+    announced = ngx_atoi((u_char *) p + 1, end - p - 1);
+
+    return (announced != NGX_ERROR
+            && announced <= (*p == '$' ? KG_REDIS_MAX_REPLY
+                                       : KG_REDIS_MAX_ELEMENTS))
+           ? NGX_OK : NGX_ERROR;
 }
 
 
