@@ -163,17 +163,22 @@ def warm(make_gate, make_relay, redis):
     relay = make_relay(redis.port)
     gate = make_gate(redis_url=relay.url)
     key = gate.key()
+    gate.watched()
     assert gate.get(LOADS, key=key).status == 200
     assert relay.count("GET") == 2
     return gate, key, relay
 
 
 def test_reload_keeps_the_zone(warm):
+    """It serves on without Redis."""
     gate, key, relay = warm
+    gate.edit(outage="keygate_outage keys=stale:5m limits=allow;")
 
     for _ in range(2):
         gate.reload()
-        assert gate.get(LOADS, key=key).status == 200
+    relay.refuse()
+
+    assert gate.get(LOADS, key=key).status == 200
     assert relay.count("GET") == 2
 
 
@@ -183,6 +188,7 @@ def test_reload_with_another_zone(warm, zone):
     gate, key, relay = warm
     gate.edit(zone=zone)
     gate.reload()
+    gate.watched()
 
     assert [gate.get(LOADS, key=key).status for _ in range(4)] == [200] * 4
     assert relay.count("GET") == 4

@@ -246,6 +246,8 @@ def test_restarted_empty(make_gate, make_redis):
     assert gate.get(LOADS, key=key).status == 429
 
     redis.restart(empty=True)
+    gate.org(org=key.org)
+    key.save()
     recovers(gate, key)
     assert gate.get(LOADS, key=gate.key()).status == 200
 

@@ -78,6 +78,9 @@ ngx_http_keygate_ngx(const kg_str_t *s)
 }
 
 
+typedef struct ngx_http_keygate_usage_s  ngx_http_keygate_usage_t;
+
+
 typedef struct {
     ngx_str_t                    name;
     kg_rate_t                    rate;
@@ -119,6 +122,7 @@ typedef struct {
     ngx_str_t                    name;          /* "GET /v1/loads/:id" */
     kg_str_t                     scope;
     ngx_array_t                 *limits;        /* ..._limit_t * */
+    uint32_t                     usage;         /* its number there + 1 */
     unsigned                     public:1;
     unsigned                     idempotent:1;
     unsigned                     limit_set:1;   /* limit= was given */
@@ -130,7 +134,13 @@ typedef struct {
     ngx_str_t                    name;
     kg_routes_t                 *routes;        /* data: ..._route_t */
     ngx_uint_t                   nroutes;
+    unsigned                     idempotent:1;  /* some route is */
+    unsigned                     resent:1;      /* ... and of a method nginx
+                                                 * sends again */
 } ngx_http_keygate_table_t;
+
+
+typedef struct ngx_http_keygate_watch_s  ngx_http_keygate_watch_t;
 
 
 typedef struct {
@@ -138,10 +148,13 @@ typedef struct {
 
     /* A worker's. */
     kg_redis_t                  *client[NGX_HTTP_KEYGATE_USES];
+    ngx_http_keygate_watch_t    *watch;
 
     kg_zone_t                   *zone;
     ngx_msec_t                   valid;         /* a cached record */
     ngx_msec_t                   negative;      /* a cached absence */
+    ngx_msec_t                   usage_flush;   /* ms; 0: none is kept */
+    ngx_http_keygate_usage_t    *usage;         /* a worker's */
 
     ngx_array_t                  prefixes;      /* ngx_str_t */
     ngx_array_t                  peppers;       /* kg_pepper_t * */
@@ -201,8 +214,14 @@ typedef struct {
 } ngx_http_keygate_use_t;
 
 
+typedef struct ngx_http_keygate_ctx_s     ngx_http_keygate_ctx_t;
+typedef struct ngx_http_keygate_lookup_s  ngx_http_keygate_lookup_t;
+
+
 /* The claim of an idempotent write; it outlives its request in Redis only. */
 typedef struct {
+    ngx_http_keygate_ctx_t      *ctx;
+    ngx_event_t                  renewal;       /* timer: the lease */
     ngx_str_t                    name;          /* in Redis */
     u_char                       owner[KG_IDEM_OWNER_LEN];
     u_char                       fingerprint[KG_DIGEST_LEN];
@@ -234,12 +253,18 @@ typedef enum {
 } ngx_http_keygate_granted_t;
 
 
-typedef struct ngx_http_keygate_ctx_s     ngx_http_keygate_ctx_t;
-typedef struct ngx_http_keygate_lookup_s  ngx_http_keygate_lookup_t;
 
 /* Takes Redis's answer in; the phase handlers run again after it. */
 typedef void (*ngx_http_keygate_reply_pt)(ngx_http_keygate_ctx_t *ctx,
     kg_redis_op_t *op);
+
+
+/* What a write came to; see ngx_http_keygate_settle.c. */
+typedef enum {
+    NGX_HTTP_KEYGATE_RELEASE = 0,   /* surely not executed */
+    NGX_HTTP_KEYGATE_UNKNOWN,
+    NGX_HTTP_KEYGATE_FINAL
+} ngx_http_keygate_outcome_t;
 
 
 /* Where the answer of a request is on its way through the filters. */
@@ -255,6 +280,7 @@ typedef enum {
 
 struct ngx_http_keygate_ctx_s {
     ngx_http_request_t          *request;
+    ngx_uint_t                   method;        /* before any error_page */
 
     kg_redis_op_t               *op;            /* asked and not answered */
     ngx_http_keygate_reply_pt    reply;
@@ -266,7 +292,7 @@ struct ngx_http_keygate_ctx_s {
     ngx_str_t                    request_id;
 
     /* identify */
-    const ngx_http_keygate_route_t  *route;
+    ngx_http_keygate_route_t    *route;
     ngx_str_t                    allow;         /* methods of the path */
     ngx_str_t                    token;         /* points into the request */
     u_char                       digest[KG_DIGEST_LEN];
@@ -286,6 +312,8 @@ struct ngx_http_keygate_ctx_s {
     ngx_str_t                    sealed;        /* the stored answer */
     ngx_str_t                    first_id;      /* of the request that ran */
     ngx_str_t                    replayed;      /* the same, once replayed */
+    ngx_http_keygate_outcome_t   outcome_was;   /* when error_page took over */
+    ngx_str_t                    retry_was;     /* the upstream's Retry-After */
 
     /* the verdict */
     const kg_error_t            *error;         /* Keygate's refusal */
@@ -324,6 +352,7 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     shape:1;       /* the body is replaced */
     unsigned                     keep:1;        /* ... is stored */
     unsigned                     from_upstream:1;
+    unsigned                     frozen:1;      /* outcome_was holds */
     unsigned                     overflow:1;    /* longer than held_max */
     unsigned                     truncated:1;   /* the upstream broke off */
 };
@@ -382,6 +411,16 @@ ngx_int_t ngx_http_keygate_push_header(ngx_http_request_t *r,
 /* Copies a string reply into the pool; NGX_ERROR when it is not one. */
 ngx_int_t ngx_http_keygate_copy(ngx_pool_t *pool, const redisReply *reply,
     ngx_str_t *copy);
+
+/*
+ * 1 when the request is that of an error_page, which decides, charges and
+ * claims nothing.
+ */
+ngx_uint_t ngx_http_keygate_error_page(ngx_http_request_t *r);
+
+/* Removes the response headers of these names; the last is empty. */
+void ngx_http_keygate_drop_headers(ngx_http_request_t *r,
+    const ngx_str_t *names);
 
 /* The response header of that name, or NULL. */
 ngx_table_elt_t *ngx_http_keygate_header_out(ngx_http_request_t *r,
@@ -451,6 +490,33 @@ ngx_int_t ngx_http_keygate_decide(ngx_http_request_t *r,
 ngx_int_t ngx_http_keygate_variables(ngx_conf_t *cf);
 
 
+/* ngx_http_keygate_limit.c */
+
+/* The rate of a policy for a key, with what overrides the policy's own. */
+void ngx_http_keygate_rate(ngx_http_keygate_main_conf_t *mcf,
+    const kg_key_t *key, const kg_org_t *org,
+    const ngx_http_keygate_policy_t *policy, kg_rate_t *rate);
+
+/* The name of its state in Redis, in the pool; data NULL for no memory. */
+ngx_str_t ngx_http_keygate_state(ngx_pool_t *pool,
+    ngx_http_keygate_main_conf_t *mcf, const kg_key_t *key,
+    const ngx_str_t *route, const ngx_http_keygate_policy_t *policy,
+    const kg_rate_t *rate);
+
+
+/* ngx_http_keygate_usage.c, ngx_http_keygate_usage_flush.c */
+
+ngx_int_t ngx_http_keygate_usage_handler(ngx_http_request_t *r);
+
+/* In init_process and exit_process, with the clients of Redis there. */
+ngx_int_t ngx_http_keygate_usage_init(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf);
+void ngx_http_keygate_usage_exit(ngx_http_keygate_main_conf_t *mcf);
+
+/* The worker is exiting: sends what was counted, as far as Redis takes it. */
+void ngx_http_keygate_usage_leave(ngx_http_keygate_usage_t *usage);
+
+
 /* ngx_http_keygate_shape.c: errors */
 
 /*
@@ -499,9 +565,22 @@ ngx_int_t ngx_http_keygate_refuse_first(ngx_http_request_t *r,
 /* 1 when there is a claim of this request that is not settled. */
 ngx_uint_t ngx_http_keygate_claimed(ngx_http_keygate_ctx_t *ctx);
 
-/* 1 when the answer is final: it is to be held to its end and stored. */
-ngx_uint_t ngx_http_keygate_final(ngx_http_request_t *r,
+/*
+ * What the request came to, by what was sent to upstreams and what they said;
+ * of any request, claimed or not.
+ */
+ngx_http_keygate_outcome_t ngx_http_keygate_outcome(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
+
+/*
+ * error_page takes over: from now on the request is that of a page, and what
+ * came of the write is what is known at this moment.
+ */
+void ngx_http_keygate_freeze(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* The claim's lease is prolonged as long as its write runs. */
+void ngx_http_keygate_renew(ngx_http_keygate_ctx_t *ctx);
 
 /*
  * Tells Redis the outcome of the claim: the answer that is held, or that it
@@ -518,6 +597,21 @@ void ngx_http_keygate_release(ngx_http_keygate_ctx_t *ctx);
 
 /* From the pool cleanup: settles what nothing else has. */
 void ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx);
+
+
+/* ngx_http_keygate_watch.c: who is told of changes */
+
+/* In init_process and exit_process.  NGX_OK, or NGX_ERROR for no memory. */
+ngx_int_t ngx_http_keygate_watch_init(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf);
+void ngx_http_keygate_watch_exit(ngx_http_keygate_main_conf_t *mcf);
+
+/*
+ * A record was written, or may have been: forgets it here, and tells the nodes
+ * that Redis does not tell.  The pool is for the time of the call.
+ */
+void ngx_http_keygate_changed(ngx_http_keygate_main_conf_t *mcf,
+    ngx_pool_t *pool, kg_zone_kind_t kind, const ngx_str_t *zone_name);
 
 
 /* ngx_http_keygate_conf.c */

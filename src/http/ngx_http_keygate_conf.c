@@ -214,11 +214,22 @@ ngx_http_keygate_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             rv = ngx_http_keygate_conf_time(cf, &value[i], 9, 0, 86400000,
                                             &mcf->negative);
 
+        } else if (ngx_strcmp(value[i].data, "usage=off") == 0
+                   && mcf->usage_flush == NGX_CONF_UNSET_MSEC)
+        {
+            mcf->usage_flush = 0;
+            rv = NGX_CONF_OK;
+
+        } else if (ngx_http_keygate_conf_starts(&value[i], "usage=")) {
+            rv = ngx_http_keygate_conf_time(cf, &value[i], 6, 100, 3600000,
+                                            &mcf->usage_flush);
+
         } else {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid parameter \"%V\": it must be "
-                               "\"zone=NAME:SIZE\", \"valid=TIME\" or "
-                               "\"negative=TIME\"", &value[i]);
+                               "\"zone=NAME:SIZE\", \"valid=TIME\", "
+                               "\"negative=TIME\" or \"usage=TIME\"",
+                               &value[i]);
             return NGX_CONF_ERROR;
         }
 

@@ -12,7 +12,10 @@ static char *ngx_http_keygate_init_main_conf(ngx_conf_t *cf, void *conf);
 static void *ngx_http_keygate_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
-static ngx_uint_t ngx_http_keygate_is_grpc(ngx_conf_t *cf);
+static ngx_http_upstream_conf_t *ngx_http_keygate_proxies(ngx_conf_t *cf,
+    const char *name);
+static char *ngx_http_keygate_check_proxy(ngx_conf_t *cf,
+    ngx_http_keygate_loc_conf_t *conf);
 static ngx_int_t ngx_http_keygate_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_keygate_handler(ngx_conf_t *cf,
     ngx_http_phases phase, ngx_http_handler_pt handler);
@@ -38,7 +41,7 @@ static ngx_command_t  ngx_http_keygate_commands[] = {
       NULL },
 
     { ngx_string("keygate_zone"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE123,
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1234,
       ngx_http_keygate_conf_zone,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
@@ -185,6 +188,7 @@ ngx_http_keygate_create_main_conf(ngx_conf_t *cf)
 
     mcf->valid = NGX_CONF_UNSET_MSEC;
     mcf->negative = NGX_CONF_UNSET_MSEC;
+    mcf->usage_flush = NGX_CONF_UNSET_MSEC;
     mcf->retention = NGX_CONF_UNSET_MSEC;
     mcf->lease = NGX_CONF_UNSET_MSEC;
     mcf->max_response = NGX_CONF_UNSET_SIZE;
@@ -253,6 +257,7 @@ ngx_http_keygate_init_main_conf(ngx_conf_t *cf, void *conf)
 
     ngx_conf_init_msec_value(mcf->valid, 10000);
     ngx_conf_init_msec_value(mcf->negative, 2000);
+    ngx_conf_init_msec_value(mcf->usage_flush, 5000);
     ngx_conf_init_msec_value(mcf->retention, 24 * 60 * 60 * 1000);
     ngx_conf_init_msec_value(mcf->lease, 30000);
     ngx_conf_init_size_value(mcf->max_response, 256 * 1024);
@@ -341,7 +346,7 @@ ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     if ((conf->mode != NGX_HTTP_KEYGATE_OFF || conf->errors)
-        && ngx_http_keygate_is_grpc(cf))
+        && ngx_http_keygate_proxies(cf, "ngx_http_grpc_module"))
     {
         conf->grpc = 1;
 
@@ -352,18 +357,17 @@ ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                       "and \"idempotency=\" do not apply there", &clcf->name);
     }
 
-    return NGX_CONF_OK;
+    return ngx_http_keygate_check_proxy(cf, conf);
 }
 
 
 /*
- * nginx keeps the handler of grpc_pass to itself; that it was given shows in
- * the upstream its configuration begins with, as that of every module that
- * proxies.
+ * Modules that proxy begin their configuration with that of the upstream, which
+ * shows whether they are given here.  (Not when the address has variables.)
  */
 
-static ngx_uint_t
-ngx_http_keygate_is_grpc(ngx_conf_t *cf)
+static ngx_http_upstream_conf_t *
+ngx_http_keygate_proxies(ngx_conf_t *cf, const char *name)
 {
     ngx_uint_t                 i;
     ngx_module_t              *module;
@@ -376,14 +380,73 @@ ngx_http_keygate_is_grpc(ngx_conf_t *cf)
         module = cf->cycle->modules[i];
 
         if (module->type == NGX_HTTP_MODULE
-            && ngx_strcmp(module->name, "ngx_http_grpc_module") == 0)
+            && ngx_strcmp(module->name, name) == 0)
         {
             conf = ctx->loc_conf[module->ctx_index];
-            return conf->upstream != NULL;
+            return conf->upstream ? conf : NULL;
         }
     }
 
-    return 0;
+    return NULL;
+}
+
+
+/*
+ * nginx itself sends requests again, and stops them with their clients; a write
+ * that is to happen once allows neither.
+ */
+
+static char *
+ngx_http_keygate_check_proxy(ngx_conf_t *cf, ngx_http_keygate_loc_conf_t *conf)
+{
+    const char                 *right;
+    ngx_uint_t                  i;
+    ngx_http_core_loc_conf_t   *clcf;
+    ngx_http_upstream_conf_t   *upstream;
+
+    static const char  *modules[] = {
+        "ngx_http_proxy_module", "ngx_http_fastcgi_module",
+        "ngx_http_uwsgi_module", "ngx_http_scgi_module", NULL
+    };
+
+    if (conf->mode != NGX_HTTP_KEYGATE_ON || !conf->table->idempotent) {
+        return NGX_CONF_OK;
+    }
+
+    for (i = 0; modules[i]; i++) {
+
+        upstream = ngx_http_keygate_proxies(cf, modules[i]);
+        if (upstream == NULL) {
+            continue;
+        }
+
+        if (upstream->next_upstream & NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT) {
+            right = "\"proxy_next_upstream\" without \"non_idempotent\"";
+
+        } else if (conf->table->resent
+                   && !(upstream->next_upstream & NGX_HTTP_UPSTREAM_FT_OFF))
+        {
+            right = "\"proxy_next_upstream off\", since one is of a method "
+                    "that nginx sends again";
+
+        } else if (!upstream->ignore_client_abort) {
+            right = "\"proxy_ignore_client_abort on\"";
+
+        } else {
+            continue;
+        }
+
+        clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "location \"%V\" has routes \"%V\" with "
+                      "\"idempotency=\", which need %s (or the like of %s): "
+                      "see keygate_proxy_params", &clcf->name,
+                      &conf->table->name, right, modules[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
 }
 
 
@@ -418,7 +481,12 @@ ngx_http_keygate_init(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
-    return NGX_OK;
+    if (mcf->usage_flush == 0) {
+        return NGX_OK;
+    }
+
+    return ngx_http_keygate_handler(cf, NGX_HTTP_LOG_PHASE,
+                                    ngx_http_keygate_usage_handler);
 }
 
 
@@ -478,7 +546,11 @@ ngx_http_keygate_init_process(ngx_cycle_t *cycle)
         }
     }
 
-    return NGX_OK;
+    if (ngx_http_keygate_watch_init(cycle, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_usage_init(cycle, mcf);
 }
 
 
@@ -493,6 +565,9 @@ ngx_http_keygate_exit_process(ngx_cycle_t *cycle)
     if (mcf == NULL || !mcf->used) {
         return;
     }
+
+    ngx_http_keygate_watch_exit(mcf);
+    ngx_http_keygate_usage_exit(mcf);
 
     for (i = 0; i < NGX_HTTP_KEYGATE_USES; i++) {
 

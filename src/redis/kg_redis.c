@@ -15,7 +15,6 @@ static void kg_redis_job_post(kg_redis_job_t *job);
 static ngx_uint_t kg_redis_job_has_late(kg_redis_job_t *job);
 static void kg_redis_run(ngx_event_t *ev);
 static void kg_redis_run_job(kg_redis_job_t *job);
-static ngx_uint_t kg_redis_error_passes(kg_redis_error_t error);
 static void kg_redis_log_refused(kg_redis_t *redis, kg_redis_job_t *job,
     const redisReply *reply);
 static void kg_redis_free(kg_redis_t *redis);
@@ -129,6 +128,7 @@ kg_redis_submit(kg_redis_t *redis, const kg_redis_cmd_t *cmd)
     job->timer.data = job;
     job->timer.handler = kg_redis_job_timeout;
     job->timer.log = redis->log;
+    job->timer.cancelable = (redis->watch != NULL);
 
     if (redis->njobs > KG_REDIS_MAX_JOBS || redis->bytes > KG_REDIS_MAX_BYTES)
     {
@@ -349,9 +349,7 @@ kg_redis_job_reply(kg_redis_job_t *job, redisReply *reply)
 }
 
 
-/* 1 when the command, sent again later, may well be accepted. */
-
-static ngx_uint_t
+ngx_uint_t
 kg_redis_error_passes(kg_redis_error_t error)
 {
     switch (error) {

@@ -85,6 +85,9 @@ typedef enum {
     KG_SCRIPT_CLAIM,
     KG_SCRIPT_SETTLE,
     KG_SCRIPT_CAS,
+    KG_SCRIPT_AUDIT,
+    KG_SCRIPT_USAGE,
+    KG_SCRIPT_HASHES,
     KG_SCRIPT_N,
     KG_SCRIPT_NONE = KG_SCRIPT_N
 } kg_script_t;

@@ -20,7 +20,7 @@ static void kg_redis_conn_again(ngx_event_t *ev);
 static void kg_redis_conn_open(kg_redis_conn_t *conn);
 static ngx_int_t kg_redis_conn_start(kg_redis_conn_t *conn);
 static void kg_redis_conn_refuse(kg_redis_conn_t *conn);
-static void kg_redis_conn_close(kg_redis_conn_t *conn);
+static void kg_redis_conn_close(kg_redis_conn_t *conn, const char *why);
 static ngx_msec_t kg_redis_backoff(ngx_uint_t failures);
 
 
@@ -120,9 +120,16 @@ kg_redis_conn_push(kg_redis_conn_t *conn, kg_redis_job_t *job)
     ngx_queue_insert_tail(&conn->unsent, &job->queue);
 
     if (conn->peer.connection) {
-        conn->peer.connection->idle = 0;
+        conn->peer.connection->idle = (conn->redis->watch != NULL);
     }
 
+    kg_redis_conn_post(conn);
+}
+
+
+void
+kg_redis_conn_post(kg_redis_conn_t *conn)
+{
     ngx_post_event(&conn->flush, &ngx_posted_events);
 }
 
@@ -156,7 +163,9 @@ kg_redis_conn_flush(ngx_event_t *ev)
 
     if (conn->peer.connection == NULL) {
 
-        if (!conn->retry.timer_set && !ngx_queue_empty(&conn->unsent)) {
+        if (!conn->retry.timer_set
+            && (!ngx_queue_empty(&conn->unsent) || conn->redis->watch))
+        {
             kg_redis_conn_open(conn);
         }
 
@@ -292,9 +301,12 @@ kg_redis_conn_start(kg_redis_conn_t *conn)
 void
 kg_redis_conn_idle(kg_redis_conn_t *conn)
 {
-    kg_redis_conn_close(conn);
+    kg_redis_conn_close(conn, "the worker is exiting");
 
-    if (kg_redis_down(conn->redis) && !conn->retry.timer_set) {
+    if (kg_redis_down(conn->redis)
+        && conn->redis->watch == NULL
+        && !conn->retry.timer_set)
+    {
         ngx_add_timer(&conn->retry, kg_redis_backoff(conn->redis->failures));
     }
 }
@@ -331,10 +343,14 @@ kg_redis_conn_up(kg_redis_conn_t *conn)
 
     if (other->retry.timer_set) {
         ngx_del_timer(&other->retry);
-        ngx_post_event(&other->flush, &ngx_posted_events);
+        kg_redis_conn_post(other);
     }
 
-    ngx_post_event(&conn->flush, &ngx_posted_events);
+    kg_redis_conn_post(conn);
+
+    if (redis->watch) {
+        kg_redis_watch_up(redis->watch);
+    }
 }
 
 
@@ -348,7 +364,7 @@ kg_redis_conn_next(kg_redis_conn_t *conn, ngx_err_t err, const char *why)
     redis = conn->redis;
 
     for ( ;; ) {
-        kg_redis_conn_close(conn);
+        kg_redis_conn_close(conn, why);
 
         ngx_log_error(NGX_LOG_INFO, redis->log, err, "keygate: %V at %V: %s",
                       &redis->conf->name,
@@ -394,14 +410,14 @@ kg_redis_conn_lost(kg_redis_conn_t *conn, const char *why)
         return;
     }
 
-    level = ngx_queue_empty(&conn->sent) ? NGX_LOG_INFO : NGX_LOG_WARN;
+    level = (ngx_queue_empty(&conn->sent) || redis->watch) ? NGX_LOG_INFO
+                                                           : NGX_LOG_WARN;
 
     ngx_log_error(level, redis->log, 0, "keygate: connection to %V lost, "
                   "%s", &redis->conf->name, why);
 
-    kg_redis_conn_close(conn);
-
-    ngx_post_event(&conn->flush, &ngx_posted_events);
+    kg_redis_conn_close(conn, why);
+    kg_redis_conn_post(conn);
 }
 
 
@@ -417,7 +433,7 @@ kg_redis_conn_failed(kg_redis_conn_t *conn, kg_redis_trouble_t trouble,
     redis = conn->redis;
     ngx_str_null(&none);
 
-    kg_redis_conn_close(conn);
+    kg_redis_conn_close(conn, why);
 
     redis->failures++;
     delay = kg_redis_backoff(redis->failures);
@@ -425,7 +441,8 @@ kg_redis_conn_failed(kg_redis_conn_t *conn, kg_redis_trouble_t trouble,
     level = NGX_LOG_INFO;
 
     if ((!redis->said || redis->trouble != trouble)
-        && redis->last_said != ngx_time())
+        && redis->last_said != ngx_time()
+        && redis->watch == NULL)
     {
         level = NGX_LOG_ERR;
         redis->said = 1;
@@ -441,7 +458,7 @@ kg_redis_conn_failed(kg_redis_conn_t *conn, kg_redis_trouble_t trouble,
                                                   : "cannot be used",
                   why, text ? ": " : "", text ? text : &none, delay);
 
-    if (redis->failures == KG_REDIS_FAILURES) {
+    if (redis->failures == KG_REDIS_FAILURES && redis->watch == NULL) {
         ngx_log_error(NGX_LOG_WARN, redis->log, 0, "keygate: no request waits "
                       "for %V until it is back", &redis->conf->name);
     }
@@ -488,10 +505,14 @@ kg_redis_conn_refuse(kg_redis_conn_t *conn)
  */
 
 static void
-kg_redis_conn_close(kg_redis_conn_t *conn)
+kg_redis_conn_close(kg_redis_conn_t *conn, const char *why)
 {
     ngx_queue_t     *q, *prev;
     kg_redis_job_t  *job;
+
+    if (conn->up && conn->redis->watch) {
+        kg_redis_watch_down(conn->redis->watch, why);
+    }
 
     if (conn->peer.connection) {
         ngx_close_connection(conn->peer.connection);
@@ -539,6 +560,12 @@ kg_redis_conn_close(kg_redis_conn_t *conn)
 
         kg_redis_conn_remove(job);
         kg_redis_job_end(job, KG_REDIS_LOST);
+    }
+
+    /* What a watch asks belongs to one connection. */
+
+    if (conn->redis->watch) {
+        kg_redis_conn_refuse(conn);
     }
 }
 

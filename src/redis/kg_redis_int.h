@@ -41,6 +41,8 @@
 
 typedef struct kg_redis_op_private_s  kg_redis_job_t;
 
+struct kg_redis_watch_s;
+
 
 typedef enum {
     KG_REDIS_OFF = 0,       /* on no queue of a connection */
@@ -101,6 +103,13 @@ struct kg_redis_s {
 
     kg_redis_conn_t         conn;
     kg_redis_conn_t         bulk;
+
+    /*
+     * Whose client this is, when it is a watch's, or NULL.  Nobody waits for
+     * a watch: it keeps no worker, it is connected without being asked
+     * anything, and of its faults it tells its owner, who has the log.
+     */
+    struct kg_redis_watch_s  *watch;
 
     ngx_str_t               setup;      /* AUTH, SELECT or PING */
     ngx_uint_t              nsetup;
@@ -164,6 +173,9 @@ void kg_redis_job_reply(kg_redis_job_t *job, redisReply *reply);
 /* The outcome of a job that is off its connection; runs no handler. */
 void kg_redis_job_end(kg_redis_job_t *job, kg_redis_status_t status);
 
+/* 1 when the command, sent again later, may well be accepted. */
+ngx_uint_t kg_redis_error_passes(kg_redis_error_t error);
+
 /* The breaker has opened: nobody is to wait for this queued job. */
 void kg_redis_job_refuse(kg_redis_job_t *job);
 
@@ -182,6 +194,9 @@ void kg_redis_conn_push(kg_redis_conn_t *conn, kg_redis_job_t *job);
 
 /* Queues a job that Redis refuses for the moment, to be sent again soon. */
 void kg_redis_conn_park(kg_redis_conn_t *conn, kg_redis_job_t *job);
+
+/* Connects, or sends what is queued, at the end of this turn. */
+void kg_redis_conn_post(kg_redis_conn_t *conn);
 
 /* Takes a job that is queued or parked off its connection. */
 void kg_redis_conn_remove(kg_redis_job_t *job);
@@ -215,6 +230,19 @@ void kg_redis_conn_send(kg_redis_conn_t *conn);
 
 /* What is due has changed: sets the timer, and what a worker's exit needs. */
 void kg_redis_conn_mark(kg_redis_conn_t *conn);
+
+
+/*
+ * kg_redis_watch.c.  These run from inside the connection's own functions, and
+ * submit commands at most.
+ */
+
+void kg_redis_watch_up(struct kg_redis_watch_s *watch);
+void kg_redis_watch_down(struct kg_redis_watch_s *watch, const char *why);
+
+/* 1 when the reply is one nobody asked for: a message, taken in. */
+ngx_uint_t kg_redis_watch_message(struct kg_redis_watch_s *watch,
+    const redisReply *reply);
 
 
 /* kg_redis_wire.c */

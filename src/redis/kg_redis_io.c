@@ -407,6 +407,13 @@ kg_redis_conn_reply(kg_redis_conn_t *conn, redisReply *reply)
         return kg_redis_conn_setup(conn, reply);
     }
 
+    if (conn->redis->watch
+        && kg_redis_watch_message(conn->redis->watch, reply))
+    {
+        freeReplyObject(reply);
+        return NGX_OK;
+    }
+
     if (ngx_queue_empty(&conn->sent)) {
         freeReplyObject(reply);
         kg_redis_conn_failed(conn, KG_REDIS_GARBLED, 0,
@@ -536,14 +543,14 @@ kg_redis_conn_mark(kg_redis_conn_t *conn)
     c = conn->peer.connection;
     busy = kg_redis_conn_busy(conn);
 
-    c->idle = !busy;
+    c->idle = !busy || conn->redis->watch;
 
     if (!conn->up) {
         return;
     }
 
     /* A timer left over from before does not keep an idle worker. */
-    c->read->cancelable = !busy;
+    c->read->cancelable = c->idle;
 
     if (busy && !c->read->timer_set) {
         ngx_add_timer(c->read, conn->redis->conf->dead);

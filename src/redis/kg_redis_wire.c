@@ -40,7 +40,10 @@ static kg_redis_script_t  kg_redis_scripts[KG_SCRIPT_N] = {
     [KG_SCRIPT_LIMIT]  = kg_redis_script(limit),
     [KG_SCRIPT_CLAIM]  = kg_redis_script(claim),
     [KG_SCRIPT_SETTLE] = kg_redis_script(settle),
-    [KG_SCRIPT_CAS]    = kg_redis_script(cas)
+    [KG_SCRIPT_CAS]    = kg_redis_script(cas),
+    [KG_SCRIPT_AUDIT]  = kg_redis_script(audit),
+    [KG_SCRIPT_USAGE]  = kg_redis_script(usage),
+    [KG_SCRIPT_HASHES] = kg_redis_script(hashes)
 };
 
 

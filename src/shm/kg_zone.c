@@ -12,6 +12,7 @@
 #include <signal.h>
 
 #include "kg_zone_int.h"
+#include "kg_zone_usage.h"
 
 
 #define KG_ZONE_FULL_EVERY  60      /* s between log lines of a full zone */
@@ -36,6 +37,10 @@ static kg_zone_node_t **kg_zone_find(kg_zone_t *zone, kg_zone_shard_t *shard,
 static void kg_zone_used(kg_zone_shard_t *shard, kg_zone_node_t *node);
 static ngx_uint_t kg_zone_fresh(kg_zone_t *zone, kg_zone_node_t *node,
     ngx_msec_t now);
+static ngx_msec_t kg_zone_age(kg_zone_t *zone, kg_zone_node_t *node,
+    ngx_msec_t now);
+static ngx_uint_t kg_zone_since_epoch(kg_zone_t *zone, kg_zone_node_t *node);
+static ngx_msec_t kg_zone_since(ngx_msec_t then, ngx_msec_t now);
 static kg_zone_node_t *kg_zone_room(kg_zone_t *zone, kg_zone_shard_t *shard,
     ngx_uint_t blocks, ngx_uint_t absent);
 static void kg_zone_drop(kg_zone_t *zone, kg_zone_shard_t *shard,
@@ -150,7 +155,7 @@ kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     }
 
     shared->layout = KG_ZONE_LAYOUT;
-    shared->told = KG_ZONE_UNTOLD;
+    shared->told = KG_ZONE_UNWATCHED;
 
     len = sizeof(" in keygate zone \"\"") + shm_zone->shm.name.len;
 
@@ -168,7 +173,7 @@ kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     zone->shpool->data = shared;
     zone->shared = shared;
 
-    return NGX_OK;
+    return kg_zone_usage_init(zone);
 }
 
 
@@ -237,7 +242,7 @@ again:
     kg_zone_read(node, node->name_len, entry->packed.data, len);
 
     entry->absent = node->absent;
-    entry->age = now - node->fetched;
+    entry->age = kg_zone_age(zone, node, now);
     entry->fresh = kg_zone_fresh(zone, node, now);
 
     kg_zone_used(shard, node);
@@ -382,6 +387,8 @@ kg_zone_recover(kg_zone_t *zone, ngx_log_t *log)
 
         kg_zone_unlock(shard);
     }
+
+    kg_zone_usage_recover(zone, log);
 }
 
 
@@ -448,19 +455,70 @@ kg_zone_used(kg_zone_shard_t *shard, kg_zone_node_t *node)
 static ngx_uint_t
 kg_zone_fresh(kg_zone_t *zone, kg_zone_node_t *node, ngx_msec_t now)
 {
+    ngx_msec_t  max;
+
+    max = node->absent ? zone->negative : zone->valid;
+
     switch (kg_zone_watch(zone, now)) {
 
     case KG_ZONE_WATCHED:
-        return (ngx_msec_int_t) (node->fetched - zone->shared->epoch) >= 0
-               && now - node->fetched < KG_ZONE_WATCHED_MAX;
+
+        /* Who wants no cache at all has none. */
+
+        if (max) {
+            max = KG_ZONE_WATCHED_MAX;
+        }
+
+        break;
 
     case KG_ZONE_UNTOLD:
-        return now - node->fetched < (node->absent ? zone->negative
-                                                   : zone->valid);
+        break;
 
     default: /* KG_ZONE_UNWATCHED */
         return 0;
     }
+
+    return kg_zone_since_epoch(zone, node)
+           && kg_zone_since(node->fetched, now) < max;
+}
+
+
+/* What a watch of all changes has covered was right as long as that lasted. */
+
+static ngx_msec_t
+kg_zone_age(kg_zone_t *zone, kg_zone_node_t *node, ngx_msec_t now)
+{
+    ngx_msec_t  age, sure;
+
+    age = kg_zone_since(node->fetched, now);
+
+    if (!kg_zone_since_epoch(zone, node)) {
+        return age;
+    }
+
+    sure = kg_zone_since(zone->shared->sure, now);
+
+    return ngx_min(age, sure);
+}
+
+
+static ngx_uint_t
+kg_zone_since_epoch(kg_zone_t *zone, kg_zone_node_t *node)
+{
+    return (ngx_msec_int_t) (node->fetched - zone->shared->epoch) >= 0;
+}
+
+
+/* Another worker's clock may be ahead of this one's by a turn. */
+
+static ngx_msec_t
+kg_zone_since(ngx_msec_t then, ngx_msec_t now)
+{
+    ngx_msec_int_t  since;
+
+    since = (ngx_msec_int_t) (now - then);
+
+    return ngx_max(since, 0);
 }
 
 

@@ -14,10 +14,10 @@
  * entries too, bumps it; kg_zone_fill() caches nothing when it has moved.
  *
  * Trust: an entry may be used without asking Redis as long as somebody on this
- * node is told of every change (kg_zone_track_...).  One worker a node is; the
+ * node is told of every change (kg_zone_watch_...).  One worker a node is; the
  * moment up to which it surely was is in the zone.  When that has passed, or
  * an entry was fetched before the present watch began, it is revalidated.
- * Where Redis can tell nobody, an entry is fresh for a time.
+ * Where Redis tells of some changes only, an entry is fresh for a time as well.
  */
 
 #ifndef KG_ZONE_H
@@ -42,7 +42,7 @@ typedef struct {
 
     /* Set by kg_zone_lookup(). */
     ngx_atomic_uint_t   generation;     /* for kg_zone_fill() */
-    ngx_msec_t          age;            /* ms since it was fetched */
+    ngx_msec_t          age;            /* ms since it was surely right */
     ngx_str_t           packed;         /* in the pool; empty when absent */
     unsigned            found:1;
     unsigned            absent:1;       /* Redis said there is none */
@@ -54,8 +54,8 @@ typedef struct {
  * Adds the zone to a configuration; tag is the module.  A reload keeps its
  * content when name and size are the same and the layout is this one.  valid
  * and negative, in ms, are how long a record and an absence are fresh where
- * Redis tells of no changes; they may be set until the configuration is
- * complete.  NULL after a line in the log.
+ * Redis does not tell of all changes, and with 0 they never are; they may be
+ * set until the configuration is complete.  NULL after a line in the log.
  */
 kg_zone_t *kg_zone_add(ngx_conf_t *cf, ngx_str_t *name, size_t size,
     void *tag);
@@ -88,41 +88,44 @@ void kg_zone_invalidate(kg_zone_t *zone, kg_zone_kind_t kind,
 void kg_zone_recover(kg_zone_t *zone, ngx_log_t *log);
 
 
-/* Who is told of changes: one process a node.  now is ngx_current_msec. */
+/*
+ * Who is told of changes: one process a node.  Where now is an argument it is
+ * ngx_current_msec.  But for kg_zone_watch_take() and kg_zone_watch() these
+ * are the watcher's, and do nothing in a process that has been replaced.
+ */
 
 typedef enum {
     KG_ZONE_UNWATCHED = 0,  /* lost, or not begun: revalidate on use */
     KG_ZONE_WATCHED,
-    KG_ZONE_UNTOLD          /* Redis tells nobody: entries are fresh a while */
+    KG_ZONE_UNTOLD          /* not told of all: entries are fresh a while */
 } kg_zone_watch_t;
 
 /* How long a watcher may be silent before another process takes over, ms. */
 #define KG_ZONE_WATCHER_SILENT  1000
 
 /*
- * 1 when this process is the watcher, or becomes it because there is none or
- * it has been silent.  A watcher calls it again and again; 0 means it has been
- * replaced and must stop.
+ * 1 when this process is the watcher, or becomes it because there is none, it
+ * has died or been silent.  A watcher calls it again and again; 0 means it has
+ * been replaced and must stop.
  */
 ngx_uint_t kg_zone_watch_take(kg_zone_t *zone, ngx_msec_t now);
 
 /*
- * The watch begins (or begins anew): what was fetched before this moment is
- * not trusted, and no fill that is under way is kept.
+ * The watch begins (or begins anew), of all changes, KG_ZONE_WATCHED, or of
+ * some, KG_ZONE_UNTOLD: what was fetched before this moment is not trusted,
+ * and no fill that is under way is kept.  Trust comes with the first
+ * kg_zone_watch_trust().
  */
-void kg_zone_watch_begin(kg_zone_t *zone, ngx_msec_t now);
+void kg_zone_watch_begin(kg_zone_t *zone, kg_zone_watch_t told);
 
-/* Every change up to now is known; entries are trusted until then. */
-void kg_zone_watch_trust(kg_zone_t *zone, ngx_msec_t until);
-
-/* Redis refuses to tell: from now on entries are fresh for a time. */
-void kg_zone_watch_untold(kg_zone_t *zone);
+/* Every change up to sure is known; entries are trusted until then. */
+void kg_zone_watch_trust(kg_zone_t *zone, ngx_msec_t sure, ngx_msec_t until);
 
 /* The watch was lost; the watcher stays, or with leave gives it up. */
 void kg_zone_watch_lost(kg_zone_t *zone, ngx_uint_t leave);
 
 /* Every entry changed at once (FLUSHALL). */
-void kg_zone_watch_flush(kg_zone_t *zone, ngx_msec_t now);
+void kg_zone_watch_flush(kg_zone_t *zone);
 
 kg_zone_watch_t kg_zone_watch(const kg_zone_t *zone, ngx_msec_t now);
 

@@ -18,7 +18,7 @@
 
 
 /* To change with anything below. */
-#define KG_ZONE_LAYOUT      2
+#define KG_ZONE_LAYOUT      3
 
 #define KG_ZONE_SHARDS      64
 #define KG_ZONE_SPIN        2048
@@ -28,6 +28,7 @@
 
 typedef struct kg_zone_block_s  kg_zone_block_t;
 typedef struct kg_zone_node_s   kg_zone_node_t;
+typedef struct kg_zone_usage_s  kg_zone_usage_t;
 
 struct kg_zone_block_s {
     kg_zone_block_t    *next;
@@ -89,8 +90,11 @@ typedef struct {
     ngx_atomic_t        watcher;        /* pid, or 0 */
     ngx_atomic_t        watcher_seen;   /* ms */
     ngx_atomic_t        told;           /* kg_zone_watch_t */
+    ngx_atomic_t        sure;           /* ms: all is known up to then */
     ngx_atomic_t        trusted_until;  /* ms */
     ngx_atomic_t        epoch;          /* ms: older entries are not trusted */
+
+    kg_zone_usage_t    *usage;
 
     ngx_atomic_t            lookups_empty;  /* ms: of the reserved budget */
     ngx_uint_t              nfailures;      /* sets; a power of two */

@@ -26,6 +26,7 @@ import time
 from dataclasses import dataclass
 
 import redis
+import revocation
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -256,7 +257,10 @@ def command_line():
         prog="scripts/bench",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=textwrap.dedent(__doc__),
-        epilog=f"scenarios:\n{listing}\n\nenvironment:\n"
+        epilog=f"scenarios:\n{listing}\n\nalone, on two gates:\n"
+               "  revocation        from a writer's answer to the first "
+               "refusal;\n                    COUNT=2000, and RATE=500 "
+               "requests/s on each gate\n\nenvironment:\n"
                "  ROUNDS=9           slices of each scenario\n"
                "  SECS=1             whole seconds a slice takes\n"
                "  CONNS=64           connections of the load")
@@ -271,6 +275,10 @@ def command_line():
 
 
 def main():
+    if sys.argv[1:] == ["revocation"]:
+        revocation.main()
+        return
+
     names = command_line()
     rounds, seconds = setting("ROUNDS", 9), setting("SECS", 1)
     connections = setting("CONNS", 64)

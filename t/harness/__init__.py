@@ -38,7 +38,7 @@ Gate
     httpx client that speaks HTTP/2; admin(method, path, json=) -> Response;
     org(access=) -> id, key(org=, mode=, scopes=, limits=, ...) -> Key, written
     straight into Redis; edit(piece=text), reload(), quit(), kill_worker(),
-    workers(), log(), wait_log(regex), access_log(), expect(regex).
+    workers(), watched(), log(), wait_log(regex), access_log(), expect(regex).
 
 Upstream
     upstream.answer(status=, headers=, body=, delay=, hang=, cut=, length=,
@@ -48,7 +48,7 @@ Upstream
 Redis and the way to it
     redis.stop() start() kill() freeze() thaw() frozen() restart(empty=);
     relay = make_relay(redis.port); make_gate(redis_url=relay.url); relay has
-    delay, split, freeze(), thaw(), cut(), refuse(), accept(), replace(),
+    delay, split, freeze(), thaw(), deafen(), cut(), refuse(), accept(), replace(),
     commands.
 
 Every test fails, after it and whatever it asserted, on an [alert], [emerg] or

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 
 import httpx
 
@@ -175,6 +176,23 @@ class Gate:
         wait_for(lambda: pid not in self.workers()
                  and len(self.workers()) == self._wanted(), 10, "new worker")
         return pid
+
+    def watched(self, timeout=5.0):
+        """Waits until one of the workers of now is told of changed records:
+        from then on what is cached is not asked for again.  For a test that
+        counts lookups; what it writes, it writes before."""
+        def told():
+            lines = re.findall(r" (\d+)#\d+: keygate: \S+ "
+                               r"(tells of|refuses tracking|does not tell)",
+                               self.log())
+            return (lines and int(lines[-1][0]) in self.workers()
+                    and lines[-1][1] != "does not tell")
+
+        wait_for(told, timeout, "watch")
+
+        # What was written is told, and the tick of the clock in which it
+        # began is over: what is cached in that is asked for once more.
+        time.sleep(0.05)
 
     # Requests.
 

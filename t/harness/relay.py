@@ -89,6 +89,9 @@ class Relay:
         self._rules = []
         self._flowing = threading.Event()
         self._flowing.set()
+        self._telling = threading.Event()
+        self._telling.set()
+        self._subscribed = set()
         self._pairs = set()
         self._lock = threading.Lock()
         self._listener = None
@@ -118,6 +121,12 @@ class Relay:
 
     def thaw(self):
         self._flowing.set()
+        self._telling.set()
+
+    def deafen(self):
+        """Nothing passes, either way, on connections that subscribe to
+        something: who listens there is not told that he hears nothing."""
+        self._telling.clear()
 
     def cut(self):
         """Every connection ends with a RST."""
@@ -195,6 +204,7 @@ class Relay:
         with self._lock:
             standing = (near, far) in self._pairs
             self._pairs.discard((near, far))
+            self._subscribed.discard(near)
 
         if standing:
             for sock in (near, far):
@@ -203,8 +213,10 @@ class Relay:
                 except OSError:
                     pass
 
-    def _pass(self):
+    def _pass(self, near):
         self._flowing.wait()
+        if near in self._subscribed:
+            self._telling.wait()
         if self.delay:
             time.sleep(self.delay)
 
@@ -227,8 +239,10 @@ class Relay:
                 del parsed[:end]
                 self.commands.append(words)
                 pending.append(words)
+                if words and words[0].upper() == b"SUBSCRIBE":
+                    self._subscribed.add(near)
 
-            self._pass()
+            self._pass(near)
             far.sendall(data)
 
     def _pump_down(self, near, far, pending):
@@ -239,7 +253,7 @@ class Relay:
             if not data:
                 return
             parsed += data
-            self._pass()
+            self._pass(near)
 
             while parsed:
                 value = parse(parsed)

@@ -4,7 +4,8 @@ import subprocess
 
 from .template import ROOT
 
-NAMES = ["limit", "claim", "settle", "cas", "audit"]
+NAMES = ["limit", "claim", "settle", "cas", "audit", "usage",
+         "hashes"]
 
 PRINT = """
 #include <stdio.h>
