@@ -326,6 +326,41 @@ kg_hex(unsigned char *dst, const unsigned char *src, size_t len)
 
 
 kg_rc_t
+kg_unhex(unsigned char *dst, size_t len, const kg_str_t *hex)
+{
+    size_t         i;
+    unsigned char  c, digit;
+
+    if (hex->len != 2 * len) {
+        return KG_INVALID;
+    }
+
+    for (i = 0; i < hex->len; i++) {
+        c = hex->data[i];
+
+        if (c >= '0' && c <= '9') {
+            digit = (unsigned char) (c - '0');
+
+        } else if (c >= 'a' && c <= 'f') {
+            digit = (unsigned char) (c - 'a' + 10);
+
+        } else {
+            return KG_INVALID;
+        }
+
+        if (i % 2 == 0) {
+            dst[i / 2] = (unsigned char) (digit << 4);
+
+        } else {
+            dst[i / 2] |= digit;
+        }
+    }
+
+    return KG_OK;
+}
+
+
+kg_rc_t
 kg_random(unsigned char *buf, size_t n)
 {
     if (n > INT_MAX || RAND_bytes(buf, (int) n) != 1) {

@@ -69,6 +69,12 @@ void kg_sha_free(kg_sha_t *sha);
 unsigned char *kg_hex(unsigned char *dst, const unsigned char *src,
     size_t len);
 
+/*
+ * Reads exactly 2 * len lowercase hex digits into dst.  KG_OK or KG_INVALID,
+ * and then dst is not defined.
+ */
+kg_rc_t kg_unhex(unsigned char *dst, size_t len, const kg_str_t *hex);
+
 /* n bytes from OpenSSL's public generator.  KG_OK or KG_ERROR. */
 kg_rc_t kg_random(unsigned char *buf, size_t n);
 

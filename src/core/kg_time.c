@@ -143,6 +143,40 @@ kg_time_format(int64_t seconds, unsigned char *dst)
 }
 
 
+uint32_t
+kg_day(int64_t seconds)
+{
+    if (seconds < 0) {
+        return 0;
+    }
+
+    if (seconds > KG_TIME_MAX) {
+        seconds = KG_TIME_MAX;
+    }
+
+    return (uint32_t) (seconds / KG_DAY);
+}
+
+
+unsigned char *
+kg_day_format(uint32_t day, unsigned char *dst)
+{
+    kg_date_t  date;
+
+    if (day > KG_TIME_MAX / KG_DAY) {
+        day = KG_TIME_MAX / KG_DAY;
+    }
+
+    kg_date_from_days(day, &date);
+
+    dst = kg_put_two(dst, date.year / 100);
+    dst = kg_put_two(dst, date.year % 100);
+    dst = kg_put_two(dst, date.month);
+
+    return kg_put_two(dst, date.day);
+}
+
+
 /* 0 .. 99, or -1 when the two bytes are not digits. */
 
 static int

@@ -10,6 +10,7 @@
 
 
 #define KG_TIME_LEN  20     /* 2027-01-01T00:00:00Z */
+#define KG_DAY_LEN   8      /* 20270101 */
 
 
 /*
@@ -25,5 +26,11 @@ kg_rc_t kg_time_parse(const kg_str_t *text, int64_t *seconds);
  * 9999 becomes the nearest moment that is not.
  */
 unsigned char *kg_time_format(int64_t seconds, unsigned char *dst);
+
+/* The day of a moment, in UTC, since the epoch; what is before is day 0. */
+uint32_t kg_day(int64_t seconds);
+
+/* Writes a day as KG_DAY_LEN digits, returns the end. */
+unsigned char *kg_day_format(uint32_t day, unsigned char *dst);
 
 #endif

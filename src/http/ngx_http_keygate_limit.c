@@ -19,12 +19,8 @@ static void ngx_http_keygate_apply(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_apply_list(ngx_http_keygate_ctx_t *ctx,
     ngx_array_t *limits);
-static void ngx_http_keygate_rate(ngx_http_keygate_ctx_t *ctx,
-    ngx_http_keygate_policy_t *policy, kg_rate_t *rate);
 static ngx_int_t ngx_http_keygate_charge(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
-static ngx_str_t ngx_http_keygate_state(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, ngx_http_keygate_applied_t *applied);
 static void ngx_http_keygate_charged(ngx_http_keygate_ctx_t *ctx,
     kg_redis_op_t *op);
 static ngx_int_t ngx_http_keygate_refuse_limit(ngx_http_request_t *r,
@@ -48,6 +44,10 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
     ctx = ngx_http_keygate_ctx(r);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_keygate_error_page(r)) {
+        return NGX_DECLINED;
     }
 
     if (ctx->waits) {
@@ -133,13 +133,16 @@ ngx_http_keygate_apply(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 static void
 ngx_http_keygate_apply_list(ngx_http_keygate_ctx_t *ctx, ngx_array_t *limits)
 {
-    ngx_uint_t                   i, j;
-    ngx_http_keygate_limit_t   **limit;
-    ngx_http_keygate_applied_t  *applied;
+    ngx_uint_t                     i, j;
+    ngx_http_keygate_limit_t     **limit;
+    ngx_http_keygate_applied_t    *applied;
+    ngx_http_keygate_main_conf_t  *mcf;
 
     if (limits == NULL) {
         return;
     }
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
 
     limit = limits->elts;
 
@@ -157,31 +160,31 @@ ngx_http_keygate_apply_list(ngx_http_keygate_ctx_t *ctx, ngx_array_t *limits)
 
         applied = &ctx->applied[ctx->napplied++];
         applied->policy = limit[i]->policy;
-        ngx_http_keygate_rate(ctx, limit[i]->policy, &applied->rate);
+
+        ngx_http_keygate_rate(mcf, &ctx->key, &ctx->org, limit[i]->policy,
+                              &applied->rate);
     }
 }
 
 
 /* Overrides: the key's, the organisation's, its plan's, then the policy. */
 
-static void
-ngx_http_keygate_rate(ngx_http_keygate_ctx_t *ctx,
-    ngx_http_keygate_policy_t *policy, kg_rate_t *rate)
+void
+ngx_http_keygate_rate(ngx_http_keygate_main_conf_t *mcf, const kg_key_t *key,
+    const kg_org_t *org, const ngx_http_keygate_policy_t *policy,
+    kg_rate_t *rate)
 {
-    kg_str_t                      *name;
-    ngx_http_keygate_plan_t       *plan;
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
+    kg_str_t                 *name;
+    ngx_http_keygate_plan_t  *plan;
 
     name = ngx_http_keygate_kg(&policy->name);
 
-    plan = ctx->org.plan.len
-           ? ngx_http_keygate_plan(mcf, ngx_http_keygate_ngx(&ctx->org.plan))
+    plan = org->plan.len
+           ? ngx_http_keygate_plan(mcf, ngx_http_keygate_ngx(&org->plan))
            : NULL;
 
-    if (kg_limits_find(&ctx->key.limits, name, rate) != KG_OK
-        && kg_limits_find(&ctx->org.limits, name, rate) != KG_OK
+    if (kg_limits_find(&key->limits, name, rate) != KG_OK
+        && kg_limits_find(&org->limits, name, rate) != KG_OK
         && (plan == NULL
             || ngx_http_keygate_plan_rate(plan, &policy->name, rate) != KG_OK))
     {
@@ -202,15 +205,18 @@ ngx_http_keygate_rate(ngx_http_keygate_ctx_t *ctx,
 static ngx_int_t
 ngx_http_keygate_charge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    u_char                       *p;
-    ngx_str_t                    *number;
-    ngx_uint_t                    i, n;
-    kg_redis_cmd_t                cmd;
-    ngx_http_keygate_applied_t   *applied;
-    ngx_str_t                     argv[NGX_HTTP_KEYGATE_POLICIES_MAX
-                                       + NGX_HTTP_KEYGATE_NUMBERS];
-    u_char                        digits[NGX_HTTP_KEYGATE_NUMBERS]
-                                        [NGX_INT32_LEN];
+    u_char                        *p;
+    ngx_str_t                     *number;
+    ngx_uint_t                     i, n;
+    kg_redis_cmd_t                 cmd;
+    ngx_http_keygate_applied_t    *applied;
+    ngx_http_keygate_main_conf_t  *mcf;
+    ngx_str_t                      argv[NGX_HTTP_KEYGATE_POLICIES_MAX
+                                        + NGX_HTTP_KEYGATE_NUMBERS];
+    u_char                         digits[NGX_HTTP_KEYGATE_NUMBERS]
+                                         [NGX_INT32_LEN];
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
     n = ctx->napplied;
     number = &argv[n];
@@ -222,7 +228,9 @@ ngx_http_keygate_charge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     for (i = 0; i < n; i++) {
         applied = &ctx->applied[i];
 
-        argv[i] = ngx_http_keygate_state(r, ctx, applied);
+        argv[i] = ngx_http_keygate_state(r->pool, mcf, &ctx->key,
+                                         &ctx->route->name, applied->policy,
+                                         &applied->rate);
         if (argv[i].data == NULL) {
             return NGX_ERROR;
         }
@@ -251,50 +259,45 @@ ngx_http_keygate_charge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 }
 
 
-static ngx_str_t
-ngx_http_keygate_state(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
-    ngx_http_keygate_applied_t *applied)
+ngx_str_t
+ngx_http_keygate_state(ngx_pool_t *pool, ngx_http_keygate_main_conf_t *mcf,
+    const kg_key_t *key, const ngx_str_t *route,
+    const ngx_http_keygate_policy_t *policy, const kg_rate_t *rate)
 {
-    u_char                        *p;
-    size_t                         len;
-    ngx_str_t                      rest;
-    ngx_http_keygate_policy_t     *policy;
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
-    policy = applied->policy;
+    u_char     *p;
+    size_t      len;
+    ngx_str_t   rest;
 
     len = sizeof("::") - 1 + policy->name.len + NGX_INT32_LEN
-          + sizeof(":k=") - 1 + ctx->key.id.len
+          + sizeof(":k=") - 1 + key->id.len
           + sizeof(":m=live") - 1
-          + sizeof(":r=") - 1 + ctx->route->name.len;
+          + sizeof(":r=") - 1 + route->len;
 
-    rest.data = ngx_pnalloc(r->pool, len);
+    rest.data = ngx_pnalloc(pool, len);
     if (rest.data == NULL) {
         rest.len = 0;
         return rest;
     }
 
-    p = ngx_sprintf(rest.data, ":%V:%uD", &policy->name,
-                    applied->rate.window);
+    p = ngx_sprintf(rest.data, ":%V:%uD", &policy->name, rate->window);
 
     if (policy->by & NGX_HTTP_KEYGATE_BY_KEY) {
-        p = ngx_sprintf(p, ":k=%V", &ctx->key.id);
+        p = ngx_sprintf(p, ":k=%V", &key->id);
     }
 
     if (policy->by & NGX_HTTP_KEYGATE_BY_MODE) {
-        p = ngx_sprintf(p, ":m=%V", kg_mode_name(ctx->key.mode));
+        p = ngx_sprintf(p, ":m=%V", kg_mode_name(key->mode));
     }
 
     if (policy->by & NGX_HTTP_KEYGATE_BY_ROUTE) {
-        p = ngx_sprintf(p, ":r=%V", &ctx->route->name);
+        p = ngx_sprintf(p, ":r=%V", route);
     }
 
     rest.len = p - rest.data;
 
-    return ngx_http_keygate_name(r->pool, mcf->redis[NGX_HTTP_KEYGATE_LIMITS],
-                                 "limit",
-                                 ngx_http_keygate_ngx(&ctx->key.org), &rest);
+    return ngx_http_keygate_name(pool, mcf->redis[NGX_HTTP_KEYGATE_LIMITS],
+                                 "limit", ngx_http_keygate_ngx(&key->org),
+                                 &rest);
 }
 
 

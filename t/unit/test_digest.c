@@ -478,6 +478,40 @@ test_hex_and_random(void **state)
 }
 
 
+static void
+test_unhex(void **state)
+{
+    size_t         i;
+    unsigned char  out[5];
+    kg_str_t       text;
+
+    static const unsigned char  bytes[] = { 0x00, 0x0f, 0xa5, 0xff, '.' };
+
+    static const char *const  wrong[] = {
+        "", "000fa5f", "000fa5ff0", "000fa5ff00", "000fa5fF", "000fa5fg",
+        "000fa5f`", "000fa5f:", "000fa5f/", " 00fa5ff", "000fa5f\xff"
+    };
+
+    (void) state;
+
+    memset(out, '.', sizeof(out));
+    text.data = (unsigned char *) "000fa5ff";
+    text.len = 8;
+
+    assert_int_equal(kg_unhex(out, 4, &text), KG_OK);
+    assert_memory_equal(out, bytes, sizeof(bytes));
+
+    for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        text.data = (unsigned char *) wrong[i];
+        text.len = strlen(wrong[i]);
+
+        assert_int_equal(kg_unhex(out, 4, &text), KG_INVALID);
+    }
+
+    assert_int_equal(out[4], '.');
+}
+
+
 int
 main(void)
 {
@@ -491,6 +525,7 @@ main(void)
         cmocka_unit_test(test_tampering),
         cmocka_unit_test(test_binding),
         cmocka_unit_test(test_sha),
+        cmocka_unit_test(test_unhex),
         cmocka_unit_test(test_hex_and_random)
     };
 

@@ -1,0 +1,38 @@
+
+/*
+ * What the two files of GET /keys/{id}/usage share.
+ */
+
+#ifndef NGX_HTTP_KEYGATE_ADMIN_USAGE_H
+#define NGX_HTTP_KEYGATE_ADMIN_USAGE_H
+
+#include "ngx_http_keygate_admin.h"
+
+
+#define NGX_HTTP_KEYGATE_USAGE_LIMITS  64   /* looked at, at most */
+
+
+typedef struct {
+    ngx_http_keygate_policy_t  *policy;
+    kg_rate_t                   rate;
+    ngx_str_t                   route;          /* by=route, or empty */
+} ngx_http_keygate_usage_limit_t;
+
+
+/* The call's own, in admin->data. */
+typedef struct {
+    kg_key_t                    key;
+    kg_org_t                    org;
+    json_t                     *answer;
+    ngx_array_t                 routes;         /* ngx_str_t, copied */
+
+    ngx_uint_t                  nlimits;
+    ngx_http_keygate_usage_limit_t  limits[NGX_HTTP_KEYGATE_USAGE_LIMITS];
+} ngx_http_keygate_admin_usage_t;
+
+
+/* Asks where the limits stand, and answers. */
+ngx_int_t ngx_http_keygate_admin_usage_limits(
+    ngx_http_keygate_admin_t *admin);
+
+#endif
