@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from harness.ports import wait_for
 from checks import check_error, check_request_id
 from test_idempotency import BODY, LOADS, check_replay, send, write
 
@@ -394,6 +395,10 @@ def test_event_stream_is_not_held(make_gate):
             received = b""
             while b"data: 1" not in received:
                 received += client.sock.recv(65536)
+
+            # The stream does not wait for Redis to know that it is one.
+            wait_for(lambda: write(gate, key).code
+                     != "idempotency_in_progress", 2, "the tombstone")
             answer = write(gate, key)
         client.close()
 

@@ -34,7 +34,7 @@ ngx_http_keygate_access_handler(ngx_http_request_t *r)
 
     /* A page of error_page, or a redirect of what was admitted. */
 
-    if (ctx == NULL || ctx->decided) {
+    if (ctx == NULL || ctx->decided || ngx_http_keygate_error_page(r)) {
         return NGX_DECLINED;
     }
 
@@ -64,7 +64,7 @@ ngx_http_keygate_decide(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
      * stranger learns nothing.
      */
 
-    options = (r->method == NGX_HTTP_OPTIONS
+    options = (ctx->method == NGX_HTTP_OPTIONS
                && lcf->mode == NGX_HTTP_KEYGATE_ON);
 
     if (options && !ctx->sent_key) {

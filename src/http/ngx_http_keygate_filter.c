@@ -26,6 +26,7 @@ static ngx_int_t ngx_http_keygate_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_keygate_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static void ngx_http_keygate_restore_status(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_keygate_no_answer(ngx_http_request_t *r);
 static void ngx_http_keygate_no_head(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t errors);
 static ngx_int_t ngx_http_keygate_collect(ngx_http_request_t *r,
@@ -52,6 +53,7 @@ static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 static ngx_int_t
 ngx_http_keygate_header_filter(ngx_http_request_t *r)
 {
+    ngx_uint_t                     upstream;
     ngx_http_keygate_ctx_t        *ctx;
     ngx_http_keygate_loc_conf_t   *lcf;
     ngx_http_keygate_main_conf_t  *mcf;
@@ -96,17 +98,26 @@ ngx_http_keygate_header_filter(ngx_http_request_t *r)
 
     /* An upstream that has ended has left its answer to nginx's own pages. */
 
-    ctx->from_upstream = (r->upstream && r->upstream->cleanup != NULL);
+    upstream = (r->upstream && r->upstream->cleanup != NULL);
 
-    if (ctx->from_upstream && r->upstream->headers_in.status_n == 0) {
+    if (upstream && ngx_http_keygate_no_answer(r)) {
         ngx_http_keygate_no_head(r, ctx, lcf->errors);
     }
+
+    ctx->from_upstream = upstream;
+
+#if (NGX_HTTP_CACHE)
+    if (r->cached) {
+        ctx->from_upstream = 1;
+    }
+#endif
 
     ctx->shape = (r->headers_out.status >= NGX_HTTP_BAD_REQUEST
                   && (lcf->errors || lcf->role) && !ctx->as_it_is);
 
     ctx->keep = (ngx_http_keygate_claimed(ctx) && !ctx->truncated
-                 && ngx_http_keygate_final(r, ctx));
+                 && ngx_http_keygate_outcome(r, ctx)
+                    == NGX_HTTP_KEYGATE_FINAL);
 
     if (ctx->keep && !ctx->shape && ngx_http_keygate_is_stream(r)) {
         ctx->keep = 0;
@@ -222,6 +233,22 @@ ngx_http_keygate_restore_status(ngx_http_request_t *r)
 
 
 /*
+ * 1 when what came is no answer to the request: one without a head, which nginx
+ * takes for HTTP/0.9, or one of 1xx, whose final answer nginx takes for a body.
+ */
+
+static ngx_uint_t
+ngx_http_keygate_no_answer(ngx_http_request_t *r)
+{
+    ngx_uint_t  status;
+
+    status = r->upstream->headers_in.status_n;
+
+    return status < NGX_HTTP_OK && status != NGX_HTTP_SWITCHING_PROTOCOLS;
+}
+
+
+/*
  * The upstream's answer begins with no status line.  nginx takes it for one of
  * HTTP/0.9 and would give it to the client without a head as well; nobody
  * knows what it says of a write.
@@ -234,6 +261,7 @@ ngx_http_keygate_no_head(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     u_char  *p;
 
     ctx->truncated = 1;
+    r->upstream->keepalive = 0;
 
     if (!errors) {
         return;
@@ -249,6 +277,7 @@ ngx_http_keygate_no_head(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     }
 
     r->headers_out.status = NGX_HTTP_BAD_GATEWAY;
+    r->headers_out.status_line.len = 0;
 }
 
 
@@ -301,7 +330,8 @@ ngx_http_keygate_collect(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
          */
 
         if (b->flush && ngx_buf_special(b) && !b->last_buf
-            && ctx->from_upstream && r->upstream->cleanup == NULL)
+            && ctx->from_upstream && r->upstream
+            && r->upstream->cleanup == NULL)
         {
             rc = NGX_ABORT;
         }

@@ -15,6 +15,8 @@
 #define NGX_HTTP_KEYGATE_RETRY_MAX  30      /* s, of idempotency_in_progress */
 
 
+static ngx_int_t ngx_http_keygate_claimed_page(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_idempotency_key(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_body_read(ngx_http_request_t *r);
@@ -51,13 +53,19 @@ ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
-    if (lcf->mode != NGX_HTTP_KEYGATE_ON || lcf->role || lcf->grpc
-        || r != r->main)
-    {
+    if (r != r->main) {
         return NGX_DECLINED;
     }
 
     ctx = ngx_http_keygate_ctx(r);
+
+    if (ctx && ngx_http_keygate_error_page(r)) {
+        return ngx_http_keygate_claimed_page(r, ctx);
+    }
+
+    if (lcf->mode != NGX_HTTP_KEYGATE_ON || lcf->role || lcf->grpc) {
+        return NGX_DECLINED;
+    }
 
     if (ctx == NULL || !ctx->admitted || !ctx->route->idempotent
         || ctx->idempotency_done)
@@ -104,6 +112,38 @@ ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
     ctx->idempotency_done = 1;
 
     return ngx_http_keygate_claim_verdict(r, ctx);
+}
+
+
+/*
+ * A page, or a second try of the write?  A named location keeps method and
+ * body, so "error_page 502 = @backup" runs the write again: it may where
+ * nothing was executed, and then what comes of it is what counts.
+ */
+
+static ngx_int_t
+ngx_http_keygate_claimed_page(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx)
+{
+    if (!ngx_http_keygate_claimed(ctx)) {
+        return NGX_DECLINED;
+    }
+
+    if (r->method == ctx->method && ngx_http_keygate_untouched(r)) {
+        return NGX_DECLINED;
+    }
+
+    ngx_http_keygate_freeze(r, ctx);
+
+    if (r->method != ctx->method) {
+        return NGX_DECLINED;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                  "keygate: error_page would execute a write again that an "
+                  "upstream has had");
+
+    return NGX_HTTP_BAD_GATEWAY;
 }
 
 
@@ -182,6 +222,7 @@ ngx_http_keygate_idempotency_key(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    claim->ctx = ctx;
     ctx->claim = claim;
 
     return NGX_OK;
@@ -333,6 +374,7 @@ ngx_http_keygate_claim_answered(ngx_http_keygate_ctx_t *ctx,
 
     case NGX_HTTP_KEYGATE_CLAIMED:
         ctx->claim->held = 1;
+        ngx_http_keygate_renew(ctx);
         break;
 
     case NGX_HTTP_KEYGATE_CONFLICT:

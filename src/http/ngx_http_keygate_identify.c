@@ -17,10 +17,14 @@
 #define NGX_HTTP_KEYGATE_LEGACY_MAX  512
 
 
+static ngx_int_t ngx_http_keygate_refused_page(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_route(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_http_keygate_loc_conf_t *lcf);
 static ngx_int_t ngx_http_keygate_find_token(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_http_keygate_loc_conf_t *lcf);
+static void ngx_http_keygate_hide_token(ngx_http_request_t *r,
+    const ngx_str_t *token);
 static void ngx_http_keygate_bearer(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_find_key(ngx_http_request_t *r,
@@ -51,6 +55,10 @@ ngx_http_keygate_identify_handler(ngx_http_request_t *r)
     ctx = ngx_http_keygate_ctx_create(r);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_keygate_error_page(r)) {
+        return ngx_http_keygate_refused_page(r, ctx);
     }
 
     if (ctx->waits) {
@@ -98,6 +106,34 @@ ngx_http_keygate_identify_handler(ngx_http_request_t *r)
                    (ngx_uint_t) ctx->denied);
 
     return NGX_DECLINED;
+}
+
+
+/*
+ * A page for a refusal of ours may say what it likes.  A named location is no
+ * page: it keeps path, method and body, so that "error_page 404 = @app" would
+ * hand over to an upstream what the gate refused.
+ */
+
+static ngx_int_t
+ngx_http_keygate_refused_page(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (ctx->error == NULL || !clcf->named || clcf->handler == NULL
+        || r->err_status == ctx->error->status)
+    {
+        return NGX_DECLINED;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                  "keygate: error_page would pass a refused request on to "
+                  "\"%V\": it stays refused", &clcf->name);
+
+    return ctx->error->status;
 }
 
 
@@ -167,10 +203,50 @@ ngx_http_keygate_find_token(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
         if (value.len) {
             ctx->token = value;
             ctx->sent_key = 1;
+
+            if (lcf->mode == NGX_HTTP_KEYGATE_ON) {
+                ngx_http_keygate_hide_token(r, &value);
+            }
         }
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * The header that holds nothing but the key goes on without it, wherever the
+ * configuration proxies to; Authorization is for keygate_proxy_params.
+ */
+
+static void
+ngx_http_keygate_hide_token(ngx_http_request_t *r, const ngx_str_t *token)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].value.len == token->len
+            && ngx_memcmp(h[i].value.data, token->data, token->len) == 0)
+        {
+            h[i].value.len = 0;
+        }
+    }
 }
 
 

@@ -37,6 +37,11 @@ ngx_http_keygate_replay(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     ctx->replayed = ctx->first_id;
     ngx_str_set(&ctx->verdict, "replayed");
 
+    /* The caller's conditions and ranges were the first request's. */
+
+    r->disable_not_modified = 1;
+    r->allow_ranges = 0;
+
     r->headers_out.status = answer.status;
     r->headers_out.content_length_n = answer.body.len;
 

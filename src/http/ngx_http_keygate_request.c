@@ -74,6 +74,7 @@ ngx_http_keygate_ctx_create(ngx_http_request_t *r)
     }
 
     ctx->request = r;
+    ctx->method = r->method;
     ctx->request_id.data = ctx->id;
     ctx->request_id.len = KG_REQUEST_ID_LEN;
 
@@ -341,6 +342,50 @@ ngx_http_keygate_copy(ngx_pool_t *pool, const redisReply *reply,
     ngx_memcpy(copy->data, reply->str, reply->len);
 
     return NGX_OK;
+}
+
+
+void
+ngx_http_keygate_drop_headers(ngx_http_request_t *r, const ngx_str_t *names)
+{
+    ngx_uint_t        i;
+    const ngx_str_t  *name;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    part = &r->headers_out.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        for (name = names; name->len; name++) {
+            if (h[i].key.len == name->len
+                && ngx_strncasecmp(h[i].key.data, name->data, name->len) == 0)
+            {
+                h[i].hash = 0;
+                break;
+            }
+        }
+    }
+}
+
+
+ngx_uint_t
+ngx_http_keygate_error_page(ngx_http_request_t *r)
+{
+    /* r->error_page is not set under recursive_error_pages. */
+
+    return r->internal && (r->error_page || r->err_status);
 }
 
 

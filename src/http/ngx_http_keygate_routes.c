@@ -205,6 +205,16 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 
     table->nroutes++;
 
+    if (route->idempotent) {
+        table->idempotent = 1;
+
+        if (ngx_strcmp(value[0].data, "POST") != 0
+            && ngx_strcmp(value[0].data, "PATCH") != 0)
+        {
+            table->resent = 1;
+        }
+    }
+
     return NGX_CONF_OK;
 }
 

@@ -21,15 +21,8 @@
 #define NGX_HTTP_KEYGATE_BULK     16384
 
 
-typedef enum {
-    NGX_HTTP_KEYGATE_RELEASE,
-    NGX_HTTP_KEYGATE_UNKNOWN,
-    NGX_HTTP_KEYGATE_FINAL
-} ngx_http_keygate_outcome_t;
-
-
-static ngx_http_keygate_outcome_t ngx_http_keygate_outcome(
-    ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx);
+static ngx_uint_t ngx_http_keygate_later(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 static ngx_uint_t ngx_http_keygate_answered_status(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_keygate_refused_only(ngx_http_request_t *r);
 static ngx_int_t ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx,
@@ -38,6 +31,7 @@ static ngx_int_t ngx_http_keygate_seal(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_str_t *sealed);
 static ngx_int_t ngx_http_keygate_answer(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, kg_answer_t *answer);
+static void ngx_http_keygate_renewal(ngx_event_t *ev);
 static void ngx_http_keygate_settled(kg_redis_op_t *op);
 
 
@@ -45,13 +39,6 @@ ngx_uint_t
 ngx_http_keygate_claimed(ngx_http_keygate_ctx_t *ctx)
 {
     return ctx->claim && ctx->claim->held && !ctx->claim->settled;
-}
-
-
-ngx_uint_t
-ngx_http_keygate_final(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
-{
-    return ngx_http_keygate_outcome(r, ctx) == NGX_HTTP_KEYGATE_FINAL;
 }
 
 
@@ -63,11 +50,7 @@ ngx_http_keygate_settle(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
 
     ctx->claim->settled = 1;
 
-    if (ctx->truncated) {
-        return ngx_http_keygate_send_outcome(ctx, "unknown", NULL, wait);
-    }
-
-    if (ctx->keep) {
+    if (ctx->keep && !ctx->truncated) {
 
         if (ngx_http_keygate_seal(r, ctx, &sealed) == NGX_OK) {
             return ngx_http_keygate_send_outcome(ctx, "complete", &sealed,
@@ -105,8 +88,14 @@ ngx_http_keygate_release(ngx_http_keygate_ctx_t *ctx)
 void
 ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx)
 {
+    ngx_uint_t  untouched;
+
     if (ctx->claim == NULL) {
         return;
+    }
+
+    if (ctx->claim->renewal.timer_set) {
+        ngx_del_timer(&ctx->claim->renewal);
     }
 
     if (ctx->claim->asked) {
@@ -122,28 +111,37 @@ ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx)
 
     ctx->claim->settled = 1;
 
+    untouched = ctx->frozen
+                ? ctx->outcome_was == NGX_HTTP_KEYGATE_RELEASE
+                : ngx_http_keygate_untouched(ctx->request);
+
     (void) ngx_http_keygate_send_outcome(ctx,
-                              ngx_http_keygate_untouched(ctx->request)
-                              ? "release" : "unknown", NULL, 0);
+                                         untouched ? "release" : "unknown",
+                                         NULL, 0);
 }
 
 
-static ngx_http_keygate_outcome_t
+ngx_http_keygate_outcome_t
 ngx_http_keygate_outcome(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_uint_t  status;
+    if (ctx->truncated) {
+        return NGX_HTTP_KEYGATE_UNKNOWN;
+    }
+
+    if (ctx->frozen) {
+        return ctx->outcome_was;
+    }
 
     if (ngx_http_keygate_untouched(r)) {
 
         /* nginx's own error runs nothing; another handler's answer counts. */
 
-        return (r->headers_out.status >= NGX_HTTP_BAD_REQUEST)
+        return (r->headers_out.status >= NGX_HTTP_BAD_REQUEST
+                || ngx_http_keygate_error_page(r))
                ? NGX_HTTP_KEYGATE_RELEASE : NGX_HTTP_KEYGATE_FINAL;
     }
 
-    status = ngx_http_keygate_answered_status(r);
-
-    switch (status) {
+    switch (ngx_http_keygate_answered_status(r)) {
 
     case NGX_HTTP_UNAUTHORIZED:
     case NGX_HTTP_FORBIDDEN:
@@ -153,8 +151,7 @@ ngx_http_keygate_outcome(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
                                                 : NGX_HTTP_KEYGATE_UNKNOWN;
 
     case NGX_HTTP_SERVICE_UNAVAILABLE:
-        return (ctx->from_upstream
-                && ngx_http_keygate_header_out(r, "Retry-After")
+        return (ngx_http_keygate_later(r, ctx)
                 && ngx_http_keygate_refused_only(r))
                ? NGX_HTTP_KEYGATE_RELEASE : NGX_HTTP_KEYGATE_UNKNOWN;
 
@@ -166,6 +163,71 @@ ngx_http_keygate_outcome(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     default:
         return NGX_HTTP_KEYGATE_FINAL;
+    }
+}
+
+
+void
+ngx_http_keygate_freeze(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    if (ctx->frozen) {
+        return;
+    }
+
+    (void) ngx_http_keygate_later(r, ctx);
+
+    ctx->outcome_was = ngx_http_keygate_outcome(r, ctx);
+    ctx->frozen = 1;
+}
+
+
+/*
+ * 1 when the upstream said Retry-After, in an answer that is passing or in one
+ * that proxy_intercept_errors has put aside; then it is kept.
+ */
+
+static ngx_uint_t
+ngx_http_keygate_later(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    static ngx_str_t  name = ngx_string("Retry-After");
+
+    if (ctx->retry_was.len) {
+        return 1;
+    }
+
+    if (ctx->from_upstream) {
+        return ngx_http_keygate_header_out(r, "Retry-After") != NULL;
+    }
+
+    if (r->upstream == NULL || r->upstream->headers_in.headers.size == 0) {
+        return 0;
+    }
+
+    part = &r->upstream->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return 0;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len == name.len && h[i].value.len
+            && ngx_strncasecmp(h[i].key.data, name.data, name.len) == 0)
+        {
+            ctx->retry_was = h[i].value;
+            return 1;
+        }
     }
 }
 
@@ -286,6 +348,69 @@ ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx, const char *action,
     ctx->op = op;
 
     return NGX_AGAIN;
+}
+
+
+void
+ngx_http_keygate_renew(ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_event_t                   *ev;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
+
+    ev = &ctx->claim->renewal;
+
+    ev->handler = ngx_http_keygate_renewal;
+    ev->data = ctx->claim;
+    ev->log = ctx->request->connection->log;
+
+    /* Two renewals may be lost before a lease is over. */
+
+    ngx_add_timer(ev, mcf->lease / 3);
+}
+
+
+static void
+ngx_http_keygate_renewal(ngx_event_t *ev)
+{
+    ngx_str_t                      argv[4];
+    kg_redis_cmd_t                 cmd;
+    ngx_http_keygate_claim_t      *claim;
+    ngx_http_keygate_main_conf_t  *mcf;
+    u_char                         lease[NGX_INT64_LEN];
+
+    claim = ev->data;
+
+    if (claim->settled) {
+        return;
+    }
+
+    mcf = ngx_http_get_module_main_conf(claim->ctx->request,
+                                        ngx_http_keygate_module);
+
+    argv[0] = claim->name;
+    ngx_str_set(&argv[1], "renew");
+
+    argv[2].data = claim->owner;
+    argv[2].len = KG_IDEM_OWNER_LEN;
+
+    argv[3].data = lease;
+    argv[3].len = ngx_sprintf(lease, "%M", mcf->lease) - lease;
+
+    ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
+
+    cmd.script = KG_SCRIPT_SETTLE;
+    cmd.nkeys = 1;
+    cmd.argc = 4;
+    cmd.argv = argv;
+    cmd.slot = *ngx_http_keygate_ngx(&claim->ctx->key.org);
+
+    /* One that fails is made up for by the next. */
+
+    (void) kg_redis_submit(mcf->client[NGX_HTTP_KEYGATE_IDEMPOTENCY], &cmd);
+
+    ngx_add_timer(ev, mcf->lease / 3);
 }
 
 

@@ -12,6 +12,7 @@ static ngx_int_t ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable);
 static ngx_int_t ngx_http_keygate_retry_after(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable);
+static ngx_uint_t ngx_http_keygate_retry_valid(const ngx_str_t *value);
 static ngx_int_t ngx_http_keygate_challenge(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_rate_limit(ngx_http_request_t *r,
@@ -39,28 +40,32 @@ static ngx_str_t  ngx_http_keygate_body_headers[] = {
 };
 
 
+/* What only the gate may say. */
+
+static ngx_str_t  ngx_http_keygate_own_headers[] = {
+    ngx_string("X-Request-Id"),
+    ngx_string("Idempotent-Replayed"),
+    ngx_string("Original-Request-Id"),
+    ngx_string("RateLimit"),
+    ngx_string("RateLimit-Policy"),
+    ngx_null_string
+};
+
+
 ngx_int_t
 ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    int          retryable;
-    ngx_int_t    rc;
-    ngx_str_t   *name;
-    ngx_uint_t   safe;
+    int         retryable;
+    ngx_int_t   rc;
+    ngx_uint_t  safe;
 
     static ngx_str_t  cache_control = ngx_string("Cache-Control");
     static ngx_str_t  no_store = ngx_string("no-store");
 
-    safe = (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
-           || (!ctx->truncated && ngx_http_keygate_untouched(r));
+    /* error_page has made a GET of the write by now. */
 
-    /* A 503 with Retry-After is the upstream's word that nothing ran. */
-
-    if (r->headers_out.status == NGX_HTTP_SERVICE_UNAVAILABLE
-        && ctx->from_upstream && !ctx->truncated
-        && ngx_http_keygate_header_out(r, "Retry-After"))
-    {
-        safe = 1;
-    }
+    safe = (ctx->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
+           || ngx_http_keygate_outcome(r, ctx) == NGX_HTTP_KEYGATE_RELEASE;
 
     if (ctx->error == NULL && ctx->from_upstream && !ctx->truncated) {
         rc = ngx_http_keygate_upstream_envelope(r, ctx, safe, &retryable);
@@ -73,9 +78,7 @@ ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         return NGX_ERROR;
     }
 
-    for (name = ngx_http_keygate_body_headers; name->len; name++) {
-        (void) ngx_http_keygate_set_header(r, name, NULL);
-    }
+    ngx_http_keygate_drop_headers(r, ngx_http_keygate_body_headers);
 
     ngx_http_clear_accept_ranges(r);
     ngx_http_clear_last_modified(r);
@@ -199,8 +202,9 @@ static ngx_int_t
 ngx_http_keygate_retry_after(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable)
 {
-    ngx_str_t   value;
-    ngx_uint_t  seconds;
+    ngx_str_t         value;
+    ngx_uint_t        seconds;
+    ngx_table_elt_t  *h;
 
     static ngx_str_t  name = ngx_string("Retry-After");
 
@@ -210,8 +214,13 @@ ngx_http_keygate_retry_after(ngx_http_request_t *r,
 
     seconds = ngx_http_keygate_own(r, ctx) ? ctx->retry_after : 0;
 
-    if (seconds == 0 && ngx_http_keygate_header_out(r, "Retry-After")) {
-        return NGX_OK;
+    if (seconds == 0) {
+        h = ngx_http_keygate_header_out(r, "Retry-After");
+        value = h ? h->value : ctx->retry_was;
+
+        if (ngx_http_keygate_retry_valid(&value)) {
+            return ngx_http_keygate_set_header(r, &name, &value);
+        }
     }
 
     value.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
@@ -223,6 +232,21 @@ ngx_http_keygate_retry_after(ngx_http_request_t *r,
                 - value.data;
 
     return ngx_http_keygate_set_header(r, &name, &value);
+}
+
+
+/* RFC 9110, 10.2.3: seconds, of which none is no wait, or a date. */
+
+static ngx_uint_t
+ngx_http_keygate_retry_valid(const ngx_str_t *value)
+{
+    ngx_int_t  seconds;
+
+    seconds = ngx_atoi(value->data, value->len);
+
+    return (seconds != NGX_ERROR && seconds > 0)
+           || (value->len
+               && ngx_parse_http_time(value->data, value->len) != NGX_ERROR);
 }
 
 
@@ -272,15 +296,17 @@ ngx_http_keygate_add_headers(ngx_http_request_t *r,
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
-    if (ngx_http_keygate_set_header(r, &request_id, &ctx->request_id)
+    ngx_http_keygate_drop_headers(r, ngx_http_keygate_own_headers);
+
+    if (ngx_http_keygate_push_header(r, &request_id, &ctx->request_id)
         != NGX_OK)
     {
         return NGX_ERROR;
     }
 
     if (ctx->replayed.len
-        && (ngx_http_keygate_set_header(r, &replayed, &yes) != NGX_OK
-            || ngx_http_keygate_set_header(r, &original, &ctx->replayed)
+        && (ngx_http_keygate_push_header(r, &replayed, &yes) != NGX_OK
+            || ngx_http_keygate_push_header(r, &original, &ctx->replayed)
                != NGX_OK))
     {
         return NGX_ERROR;
@@ -431,10 +457,10 @@ ngx_http_keygate_rate_limit(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     policies.len = p - policies.data;
     states.len = s - states.data;
 
-    if (ngx_http_keygate_set_header(r, &policy_name, &policies) != NGX_OK) {
+    if (ngx_http_keygate_push_header(r, &policy_name, &policies) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    return ngx_http_keygate_set_header(r, &state_name,
-                                       states.len ? &states : NULL);
+    return states.len ? ngx_http_keygate_push_header(r, &state_name, &states)
+                      : NGX_OK;
 }

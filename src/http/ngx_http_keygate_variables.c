@@ -33,15 +33,16 @@ static ngx_str_t ngx_http_keygate_value_idempotency(
 static const struct {
     ngx_str_t                  name;
     ngx_http_keygate_value_pt  value;
+    ngx_uint_t                 identity;
 } ngx_http_keygate_vars[] = {
-    { ngx_string("keygate_org"), ngx_http_keygate_value_org },
-    { ngx_string("keygate_key_id"), ngx_http_keygate_value_key_id },
-    { ngx_string("keygate_mode"), ngx_http_keygate_value_mode },
-    { ngx_string("keygate_scopes"), ngx_http_keygate_value_scopes },
-    { ngx_string("keygate_route"), ngx_http_keygate_value_route },
-    { ngx_string("keygate_verdict"), ngx_http_keygate_value_verdict },
-    { ngx_string("keygate_policy"), ngx_http_keygate_value_policy },
-    { ngx_string("keygate_idempotency"), ngx_http_keygate_value_idempotency }
+    { ngx_string("keygate_org"), ngx_http_keygate_value_org, 1 },
+    { ngx_string("keygate_key_id"), ngx_http_keygate_value_key_id, 1 },
+    { ngx_string("keygate_mode"), ngx_http_keygate_value_mode, 1 },
+    { ngx_string("keygate_scopes"), ngx_http_keygate_value_scopes, 1 },
+    { ngx_string("keygate_route"), ngx_http_keygate_value_route, 0 },
+    { ngx_string("keygate_verdict"), ngx_http_keygate_value_verdict, 0 },
+    { ngx_string("keygate_policy"), ngx_http_keygate_value_policy, 0 },
+    { ngx_string("keygate_idempotency"), ngx_http_keygate_value_idempotency, 0 }
 };
 
 
@@ -92,12 +93,19 @@ static ngx_int_t
 ngx_http_keygate_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     uintptr_t data)
 {
-    ngx_str_t                value;
-    ngx_http_keygate_ctx_t  *ctx;
+    ngx_str_t                     value;
+    ngx_http_keygate_ctx_t       *ctx;
+    ngx_http_keygate_loc_conf_t  *lcf;
 
     ctx = ngx_http_keygate_ctx(r);
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
-    if (ctx == NULL) {
+    /* In dry_run a key that would be refused must not become an identity. */
+
+    if (ctx == NULL
+        || (ctx->denied && lcf->mode == NGX_HTTP_KEYGATE_DRY_RUN
+            && ngx_http_keygate_vars[data].identity))
+    {
         v->not_found = 1;
         return NGX_OK;
     }

@@ -1,0 +1,247 @@
+"""error_page and the like: what came of a request is decided before them, and
+a page decides, charges and claims nothing."""
+
+import time
+
+import pytest
+
+from checks import check_error
+
+LOADS = "/v1/loads"
+PARAMS = "include %%ROOT%%/conf/keygate_proxy_params;"
+
+# nginx's own example of an error page, and Debian's.
+PAGE = """error_page 500 502 503 504 /50x.html;
+    location = /50x.html { root %%FOLDER%%; }"""
+
+
+FILES = {"50x.html": "<html>sorry</html>", "503.json": "{}"}
+
+
+def unknown(answer):
+    """A retry of what was perhaps executed."""
+    assert (answer.status, answer.code) == (409, "idempotency_outcome_unknown")
+    assert answer.error["retryable"] is False
+
+
+def write(gate, key, idem="k-1", body=b'{"a":1}', **more):
+    return gate.post(LOADS, key=key, idem=idem, body=body,
+                     headers=[("Content-Type", "application/json")], **more)
+
+
+@pytest.fixture
+def loads_seen(upstream):
+    return lambda: [seen for seen in upstream.requests
+                    if seen.target == LOADS and seen.method == "POST"]
+
+
+def test_a_broken_write_is_not_retryable_under_an_error_page(make_gate,
+                                                             upstream):
+    gate = make_gate(server=PAGE, files=FILES)
+    upstream.answer(cut="before")
+    key = gate.key()
+    check_error(write(gate, key), 502, "bad_gateway")
+    upstream.answer(201)
+    unknown(write(gate, key))
+
+
+def test_an_untouched_write_is_retryable_under_an_error_page(make_gate,
+                                                             upstream):
+    gate = make_gate(server=PAGE, files=FILES)
+    key = gate.key()
+    upstream.refuse()
+    check_error(write(gate, key), 502, "bad_gateway", retry=(1, 1))
+    upstream.accept()
+    assert write(gate, key).status == 200
+
+
+@pytest.mark.parametrize("page", ["=200 /page", "/page", "@page"])
+def test_a_proxied_page_is_not_the_answer_of_a_write(make_gate, make_upstream,
+                                                     upstream, page,
+                                                     loads_seen):
+    errors = make_upstream()
+    errors.answer(200, body="sorry")
+    gate = make_gate(server=f"""error_page 502 503 504 {page};
+        location /page {{ keygate off; proxy_pass http://127.0.0.1:{errors.port}; }}
+        location @page {{ keygate off; proxy_pass http://127.0.0.1:{errors.port}; }}
+        """)
+    key = gate.key()
+    upstream.refuse()
+    write(gate, key)
+    upstream.accept()
+
+    if page != "@page":
+        # A page was shown and nothing executed: the write goes on.
+        assert write(gate, key).status == 200
+        assert len(loads_seen()) == 1
+    else:
+        # A named location keeps the write: there it was executed, once.
+        assert write(gate, key).get("Idempotent-Replayed") == "true"
+        assert len(errors.requests) == 1
+        assert loads_seen() == []
+
+
+def test_a_write_is_not_tried_again_by_a_named_location(make_gate, upstream,
+                                                        make_upstream):
+    backup = make_upstream()
+    gate = make_gate(server=f"""error_page 502 504 = @backup;
+        location @backup {{ {PARAMS} proxy_pass http://127.0.0.1:{backup.port}; }}
+        """)
+    upstream.answer(cut="before")
+    key = gate.key()
+    check_error(write(gate, key), 502, "bad_gateway")
+    assert backup.requests == []
+    unknown(write(gate, key))
+
+
+def test_a_page_of_nginx_own_refusal_decides_nothing(make_gate, upstream):
+    gate = make_gate(location="deny all; error_page 403 /403.json;",
+                     server="""location = /403.json { return 403; }""")
+    key = gate.key()
+    answer = gate.get(LOADS, key=key)
+    check_error(answer, 403, "forbidden")
+    assert write(gate, key).status == 403
+    assert gate.redis.client.keys("kg:idem:*" + key.org + "*") == []
+
+
+def test_maintenance_stays_503(make_gate, upstream):
+    gate = make_gate(server="""location /m { return 503; }
+        error_page 503 /503.json;
+        location = /503.json { root %%FOLDER%%; }""", files=FILES)
+    check_error(gate.get("/m"), 503, "service_unavailable", retry=(1, 1))
+
+
+def test_a_refused_request_does_not_reach_an_upstream(make_gate, upstream):
+    """error_page 404 = @app is common, and must not be a way around."""
+    gate = make_gate(server=f"""error_page 404 = @app;
+        location @app {{ {PARAMS} proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }}
+        """)
+    answer = gate.get("/internal/admin", key=gate.key(scopes=[]))
+    check_error(answer, 404, "not_found")
+    assert upstream.requests == []
+
+
+def test_intercepted_503_with_retry_after_frees_the_key(make_gate, upstream):
+    gate = make_gate(location="proxy_intercept_errors on;", server=PAGE,
+                     files=FILES)
+    key = gate.key()
+    upstream.answer(503, headers=[("Retry-After", "7")])
+    check_error(write(gate, key), 503, "service_unavailable", retry=(7, 7))
+    upstream.answer(201)
+    assert write(gate, key).status == 201
+
+
+@pytest.mark.parametrize("name, value", [
+    ("If-None-Match", "*"), ("If-Match", '"x"'), ("Range", "bytes=0-1"),
+    ("If-Unmodified-Since", "Sat, 01 Jan 2000 00:00:00 GMT")])
+def test_a_replay_ignores_conditions(gate, upstream, name, value):
+    upstream.answer(200, headers=[("ETag", '"e"')], body=b'{"id":1}')
+    key = gate.key()
+    answers = [gate.post(LOADS, key=key, idem="k", body=b"{}",
+                         headers=[(name, value)]) for _ in range(2)]
+    assert [a.status for a in answers] == [200, 200]
+    assert answers[0].body == answers[1].body == b'{"id":1}'
+    assert answers[1].get("Idempotent-Replayed") == "true"
+
+
+def test_1xx_is_no_answer_of_a_write(gate, upstream):
+    upstream.answer(raw=b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+                        b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}")
+    key = gate.key()
+    check_error(write(gate, key), 502, "bad_gateway")
+    unknown(write(gate, key))
+
+
+@pytest.mark.parametrize("value, seconds", [
+    ("soon", 1), ("-5", 1), ("0", 1), ("", 1), ("9", 9)])
+def test_retry_after_is_made_right(gate, upstream, value, seconds):
+    upstream.answer(503, headers=[("Retry-After", value)])
+    answer = gate.get(LOADS, key=gate.key())
+    check_error(answer, 503, "service_unavailable", retry=(seconds, seconds))
+    assert len(answer.all("Retry-After")) == 1
+
+
+def test_only_the_gate_says_what_it_says(gate, upstream):
+    forged = [("Idempotent-Replayed", "true"), ("Original-Request-Id", "x"),
+              ("RateLimit", '"a";r=1;t=1'), ("RateLimit-Policy", '"a";q=1;w=1'),
+              ("X-Request-Id", "forged")]
+    upstream.answer(200, headers=forged)
+    answer = gate.get("/health/api")
+    for name, _ in forged[:4]:
+        assert answer.get(name) is None
+    assert len(answer.all("X-Request-Id")) == 1
+    assert answer.get("X-Request-Id").startswith("req_")
+
+
+@pytest.mark.parametrize("name", [
+    "X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override",
+    "X-Original-URL", "X-Rewrite-URL"])
+def test_overrides_do_not_reach_the_upstream(gate, upstream, name):
+    gate.get(LOADS, key=gate.key(), headers=[(name, "DELETE")])
+    assert upstream.requests[-1].get(name) is None
+
+
+def test_key_of_another_header_does_not_reach_the_upstream(make_gate,
+                                                           upstream):
+    gate = make_gate(gate="""keygate partner; keygate_errors envelope;
+        keygate_token $http_x_api_key bearer;""")
+    key = gate.key()
+    answer = gate.get(LOADS, headers=[("X-Api-Key", key.token)])
+    assert answer.status == 200
+    seen = upstream.requests[-1]
+    assert all(key.token not in value for _, value in seen.headers)
+
+
+def test_lease_is_renewed_while_the_write_runs(make_gate, upstream):
+    gate = make_gate(idempotency="keygate_idempotency lease=1s;")
+    key = gate.key()
+    upstream.answer(201, delay=2.5)
+
+    client = gate.connect()
+    client.send(b"POST /v1/loads HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
+                b"Idempotency-Key: slow\r\nAuthorization: Bearer "
+                + key.token.encode() + b"\r\n\r\n{}")
+    upstream.wait(1)
+    time.sleep(1.6)
+    again = gate.post(LOADS, key=key, idem="slow", body=b"{}")
+    check_error(again, 409, "idempotency_in_progress", retry=(1, 2))
+    assert client.read().status == 201
+    client.close()
+    assert gate.post(LOADS, key=key, idem="slow", body=b"{}").status == 201
+    assert len(upstream.requests) == 1
+
+
+IDEMPOTENT = """keygate_routes partner { POST /v1/loads loads:write
+    idempotency=required; %s }"""
+
+
+@pytest.mark.parametrize("routes, proxy, right", [
+    ("", "proxy_next_upstream error non_idempotent;", "non_idempotent"),
+    ("", "proxy_ignore_client_abort off;", "proxy_ignore_client_abort on"),
+    ("PUT /v1/a loads:write idempotency=required;",
+     "proxy_ignore_client_abort on;", "proxy_next_upstream off"),
+    ("DELETE /v1/a loads:write idempotency=required;",
+     "proxy_ignore_client_abort on;", "proxy_next_upstream off"),
+])
+def test_what_would_run_a_write_twice_is_refused(nginx_t, routes, proxy,
+                                                 right):
+    rc, stderr = nginx_t(
+        routes=IDEMPOTENT % routes,
+        server=f"""location /x {{ {proxy} proxy_pass http://127.0.0.1:1; }}""")
+    assert rc != 0
+    assert right in stderr
+    assert "/x" in stderr
+
+
+@pytest.mark.parametrize("routes, proxy", [
+    ("PATCH /v1/a loads:write idempotency=required;",
+     "proxy_ignore_client_abort on;"),
+    ("PUT /v1/a loads:write idempotency=required;",
+     "proxy_ignore_client_abort on; proxy_next_upstream off;"),
+    ("PUT /v1/a loads:write;", "proxy_ignore_client_abort on;"),
+])
+def test_what_runs_a_write_once_is_accepted(nginx_t, routes, proxy):
+    rc, stderr = nginx_t(
+        routes=IDEMPOTENT % routes, proxy="return 204;",
+        server=f"""location /x {{ {proxy} proxy_pass http://127.0.0.1:1; }}""")
+    assert rc == 0, stderr
