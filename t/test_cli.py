@@ -143,7 +143,7 @@ def test_the_token_is_shown_once_and_said_to_be(run, gate, org):
     (["org", "get", "nosuch"], "not_found", None),
     (["org", "get", "a b"], "bad_request", "org"),
     (["org", "get", "ORG?x"], "bad_request", "org"),
-    (["org", "get", "ORG/keys"], "method_not_allowed", None),
+    (["org", "get", "ORG/keys/import"], "method_not_allowed", None),
     (["org", "set", "ORG", "--access", "all"], "bad_request", "access"),
     (["org", "set", "ORG", "--plan", "gold"], "bad_request", "plan"),
     (["org", "set", "ORG", "--limit", "default=601r/m"], "bad_request",

@@ -125,14 +125,14 @@ start_upstream() {
     setsid /usr/bin/python3 "$root/scripts/demo/upstream.py" \
         "$upstream_port" "$demo/upstream.pid" \
         > "$demo/upstream.log" 2>&1 &
-    wait_until 20 curl -fs "$UPSTREAM_URL/health/api" \
+    wait_until 20 curl -fs --noproxy "*" "$UPSTREAM_URL/health/api" \
         || die "the demo API does not answer: $demo/upstream.log"
 }
 
 start_nginx() {
     /usr/sbin/nginx -p "$demo" -e "$demo/error.log" -c "$demo/nginx.conf" \
         || die "nginx does not start: $demo/error.log"
-    wait_until 20 curl -fs "$KEYGATE_URL/health/api" \
+    wait_until 20 curl -fs --noproxy "*" "$KEYGATE_URL/health/api" \
         || die "the gate does not answer: $demo/error.log"
 }
 

@@ -2,14 +2,14 @@
 /*
  * The admin interface: JSON calls that manage organisations and keys, in a
  * location with keygate_admin.  Here is which calls there are, who may make
- * them, and how their body is read; what they do is in the files beside.
+ * them, and how they begin and end; what they do is in the files beside.
  */
 
 #include "ngx_http_keygate_admin.h"
 
 
-#define NGX_HTTP_KEYGATE_ADMIN_BODY_MAX   65536
 #define NGX_HTTP_KEYGATE_ADMIN_ALLOW_MAX  64
+#define NGX_HTTP_KEYGATE_ADMIN_POOL       16384
 
 
 static ngx_http_keygate_admin_t *ngx_http_keygate_admin_create(
@@ -23,35 +23,83 @@ static ngx_uint_t ngx_http_keygate_admin_match(ngx_http_keygate_admin_t *admin,
 static ngx_int_t ngx_http_keygate_admin_wrong_method(
     ngx_http_keygate_admin_t *admin, ngx_str_t *path);
 static void ngx_http_keygate_admin_body_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_keygate_admin_read_body(
-    ngx_http_keygate_admin_t *admin);
-static ngx_int_t ngx_http_keygate_admin_copy_body(
-    ngx_http_keygate_admin_t *admin, ngx_str_t *text);
-static ngx_int_t ngx_http_keygate_admin_too_large(
-    ngx_http_keygate_admin_t *admin);
 
 
 static const ngx_http_keygate_admin_call_t  ngx_http_keygate_admin_calls[] = {
 
-    { "GET", "orgs/:", NGX_HTTP_KEYGATE_ROLE_READ, 0,
+    { "GET", "orgs", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
+      ngx_http_keygate_admin_org_list },
+
+    { "GET", "orgs/:", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
       ngx_http_keygate_admin_org_get },
 
-    { "PUT", "orgs/:", NGX_HTTP_KEYGATE_ROLE_OPERATOR, 1,
+    { "PUT", "orgs/:", NGX_HTTP_KEYGATE_ROLE_OPERATOR,
+      NGX_HTTP_KEYGATE_ADMIN_OBJECT, "org.set",
       ngx_http_keygate_admin_org_put },
 
-    { "PATCH", "orgs/:", NGX_HTTP_KEYGATE_ROLE_OPERATOR, 1,
+    { "PATCH", "orgs/:", NGX_HTTP_KEYGATE_ROLE_OPERATOR,
+      NGX_HTTP_KEYGATE_ADMIN_OBJECT, "org.set",
       ngx_http_keygate_admin_org_patch },
 
-    { "POST", "orgs/:/keys", NGX_HTTP_KEYGATE_ROLE_PORTAL, 1,
+    { "DELETE", "orgs/:", NGX_HTTP_KEYGATE_ROLE_OPERATOR,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, "org.delete",
+      ngx_http_keygate_admin_org_delete },
+
+    { "GET", "orgs/:/keys", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
+      ngx_http_keygate_admin_key_list },
+
+    { "POST", "orgs/:/keys", NGX_HTTP_KEYGATE_ROLE_PORTAL,
+      NGX_HTTP_KEYGATE_ADMIN_OBJECT, "key.create",
       ngx_http_keygate_admin_key_create },
 
-    { "GET", "keys/:", NGX_HTTP_KEYGATE_ROLE_READ, 0,
+    { "POST", "orgs/:/keys/import", NGX_HTTP_KEYGATE_ROLE_OPERATOR,
+      NGX_HTTP_KEYGATE_ADMIN_OBJECT, "key.import",
+      ngx_http_keygate_admin_key_import },
+
+    { "POST", "keys/find", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_SECRET, NULL,
+      ngx_http_keygate_admin_key_find },
+
+    { "GET", "keys/:", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
       ngx_http_keygate_admin_key_get },
 
-    { "DELETE", "keys/:", NGX_HTTP_KEYGATE_ROLE_PORTAL, 0,
+    { "PATCH", "keys/:", NGX_HTTP_KEYGATE_ROLE_PORTAL,
+      NGX_HTTP_KEYGATE_ADMIN_OBJECT, "key.set",
+      ngx_http_keygate_admin_key_patch },
+
+    { "DELETE", "keys/:", NGX_HTTP_KEYGATE_ROLE_PORTAL,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, "key.revoke",
       ngx_http_keygate_admin_key_revoke },
 
-    { NULL, NULL, 0, 0, NULL }
+    { "POST", "keys/:/rotate", NGX_HTTP_KEYGATE_ROLE_PORTAL,
+      NGX_HTTP_KEYGATE_ADMIN_OBJECT, "key.rotate",
+      ngx_http_keygate_admin_key_rotate },
+
+    { "GET", "keys/:/usage", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
+      ngx_http_keygate_admin_usage },
+
+    { "GET", "peppers", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
+      ngx_http_keygate_admin_peppers },
+
+    { "GET", "audit", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
+      ngx_http_keygate_admin_audit_get },
+
+    { "GET", "export", NGX_HTTP_KEYGATE_ROLE_OPERATOR,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
+      ngx_http_keygate_admin_export },
+
+    { "POST", "import", NGX_HTTP_KEYGATE_ROLE_OPERATOR,
+      NGX_HTTP_KEYGATE_ADMIN_LINES, "import",
+      ngx_http_keygate_admin_import },
+
+    { NULL, NULL, 0, NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL, NULL }
 };
 
 
@@ -83,6 +131,10 @@ ngx_http_keygate_admin_handler(ngx_http_request_t *r)
 
     rc = ngx_http_keygate_admin_route(admin, &path);
 
+    if (rc == NGX_OK && admin->call->action) {
+        rc = ngx_http_keygate_admin_who(admin);
+    }
+
     if (rc == NGX_ERROR) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -91,7 +143,7 @@ ngx_http_keygate_admin_handler(ngx_http_request_t *r)
         return rc;
     }
 
-    if (admin->call->body) {
+    if (admin->call->body != NGX_HTTP_KEYGATE_ADMIN_NO_BODY) {
 
         rc = ngx_http_read_client_request_body(r,
                                         ngx_http_keygate_admin_body_handler);
@@ -123,11 +175,53 @@ ngx_http_keygate_admin_finish(ngx_http_keygate_admin_t *admin, ngx_int_t rc)
         return;
     }
 
-    if (rc == NGX_ERROR && !r->header_sent) {
+    if (!admin->noted && (admin->changed || admin->unsure)) {
+        ngx_http_keygate_admin_audit_broken(admin, admin->changed ? "partial"
+                                                                  : "unknown");
+    }
+
+    /* What breaks off in the midst of its answer ends the connection. */
+
+    if (r->header_sent) {
+        rc = (rc >= NGX_HTTP_SPECIAL_RESPONSE) ? NGX_ERROR : rc;
+
+    } else if (rc == NGX_ERROR) {
         rc = NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     ngx_http_finalize_request(r, rc);
+}
+
+
+ngx_http_keygate_admin_t *
+ngx_http_keygate_admin_of(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    for (cln = r->pool->cleanup;
+         cln->handler != ngx_http_keygate_admin_cleanup;
+         cln = cln->next)
+    {
+        /* void */
+    }
+
+    return cln->data;
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_turn(ngx_http_keygate_admin_t *admin)
+{
+    if (admin->turned) {
+        ngx_destroy_pool(admin->turned);
+    }
+
+    admin->turned = ngx_create_pool(NGX_HTTP_KEYGATE_ADMIN_POOL,
+                                    admin->request->connection->log);
+
+    admin->pool = admin->turned ? admin->turned : admin->request->pool;
+
+    return admin->turned ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -152,6 +246,7 @@ ngx_http_keygate_admin_create(ngx_http_request_t *r,
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
     admin->request = r;
+    admin->pool = r->pool;
     admin->ctx = ctx;
     admin->mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
     admin->role = lcf->role;
@@ -165,15 +260,37 @@ ngx_http_keygate_admin_cleanup(void *data)
 {
     ngx_http_keygate_admin_t  *admin = data;
 
+    ngx_http_keygate_admin_part_t  *part;
+
     if (admin->op) {
         kg_redis_abandon(admin->op);
     }
 
+    if (admin->audit) {
+        kg_redis_abandon(admin->audit);
+    }
+
+    for (part = admin->parts; part; part = part->next) {
+        if (part->op) {
+            kg_redis_abandon(part->op);
+        }
+    }
+
+    if (admin->later.posted) {
+        ngx_delete_posted_event(&admin->later);
+    }
+
     json_decref(admin->body);
     json_decref(admin->record);
+    json_decref(admin->before);
+    json_decref(admin->made);
 
     if (admin->token.len) {
         ngx_explicit_memzero(admin->token.data, admin->token.len);
+    }
+
+    if (admin->turned) {
+        ngx_destroy_pool(admin->turned);
     }
 }
 
@@ -344,17 +461,9 @@ static void
 ngx_http_keygate_admin_body_handler(ngx_http_request_t *r)
 {
     ngx_int_t                  rc;
-    ngx_pool_cleanup_t        *cln;
     ngx_http_keygate_admin_t  *admin;
 
-    for (cln = r->pool->cleanup;
-         cln->handler != ngx_http_keygate_admin_cleanup;
-         cln = cln->next)
-    {
-        /* void */
-    }
-
-    admin = cln->data;
+    admin = ngx_http_keygate_admin_of(r);
 
     rc = ngx_http_keygate_admin_read_body(admin);
 
@@ -363,119 +472,4 @@ ngx_http_keygate_admin_body_handler(ngx_http_request_t *r)
     }
 
     ngx_http_keygate_admin_finish(admin, rc);
-}
-
-
-/* The JSON object that was sent: NGX_OK, NGX_ERROR or the refusal's status. */
-
-static ngx_int_t
-ngx_http_keygate_admin_read_body(ngx_http_keygate_admin_t *admin)
-{
-    ngx_int_t     rc;
-    ngx_str_t     text;
-    json_error_t  error;
-
-    ngx_str_null(&text);
-
-    rc = ngx_http_keygate_admin_copy_body(admin, &text);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    admin->body = json_loadb((char *) text.data, text.len,
-                             JSON_REJECT_DUPLICATES|JSON_DECODE_ANY, &error);
-
-    if (admin->body == NULL) {
-
-        switch (json_error_code(&error)) {
-
-        case json_error_out_of_memory:
-            return NGX_ERROR;
-
-        case json_error_duplicate_key:
-            return ngx_http_keygate_admin_refuse(admin, KG_ERR_BAD_REQUEST,
-                                                 NULL, "The body names a "
-                                                 "field twice, line %d",
-                                                 error.line);
-        default:
-            return ngx_http_keygate_admin_refuse(admin, KG_ERR_BAD_REQUEST,
-                                                 NULL, "The body is not JSON, "
-                                                 "line %d column %d",
-                                                 error.line, error.column);
-        }
-    }
-
-    if (!json_is_object(admin->body)) {
-        return ngx_http_keygate_admin_refuse(admin, KG_ERR_BAD_REQUEST, NULL,
-                                             "The body is not a JSON object");
-    }
-
-    return NGX_OK;
-}
-
-
-/* What nginx read, in memory or in a file, in one piece of the pool. */
-
-static ngx_int_t
-ngx_http_keygate_admin_copy_body(ngx_http_keygate_admin_t *admin,
-    ngx_str_t *text)
-{
-    off_t                size;
-    u_char              *p;
-    ssize_t              n;
-    ngx_buf_t           *b;
-    ngx_chain_t         *in, *cl;
-    ngx_http_request_t  *r;
-
-    r = admin->request;
-    in = r->request_body ? r->request_body->bufs : NULL;
-    size = 0;
-
-    for (cl = in; cl; cl = cl->next) {
-        size += ngx_buf_size(cl->buf);
-    }
-
-    if (size > NGX_HTTP_KEYGATE_ADMIN_BODY_MAX) {
-        return ngx_http_keygate_admin_too_large(admin);
-    }
-
-    p = ngx_pnalloc(r->pool, size + 1);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    text->data = p;
-    text->len = size;
-
-    for (cl = in; cl; cl = cl->next) {
-        b = cl->buf;
-
-        if (ngx_buf_in_memory(b)) {
-            p = ngx_cpymem(p, b->pos, b->last - b->pos);
-            continue;
-        }
-
-        if (!b->in_file) {
-            continue;
-        }
-
-        size = b->file_last - b->file_pos;
-
-        n = ngx_read_file(b->file, p, size, b->file_pos);
-        if (n != (ssize_t) size) {
-            return NGX_ERROR;
-        }
-
-        p += n;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_keygate_admin_too_large(ngx_http_keygate_admin_t *admin)
-{
-    return ngx_http_keygate_admin_refuse(admin, KG_ERR_BAD_REQUEST, NULL,
-                                         "The body is over 64 KiB");
 }

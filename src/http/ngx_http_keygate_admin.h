@@ -21,10 +21,15 @@
 #include "ngx_http_keygate.h"
 
 
-#define NGX_HTTP_KEYGATE_ADMIN_PARAMS  3    /* in the path of a call */
+#define NGX_HTTP_KEYGATE_ADMIN_PARAMS    3      /* in the path of a call */
+#define NGX_HTTP_KEYGATE_ADMIN_PAGE      50     /* entries, unless told */
+#define NGX_HTTP_KEYGATE_ADMIN_PAGE_MAX  100
+#define NGX_HTTP_KEYGATE_ADMIN_TRIES     8      /* against other writers */
+#define NGX_HTTP_KEYGATE_ADMIN_TIMEOUT   1000   /* ms of a command, at least */
 
 
-typedef struct ngx_http_keygate_admin_s  ngx_http_keygate_admin_t;
+typedef struct ngx_http_keygate_admin_s       ngx_http_keygate_admin_t;
+typedef struct ngx_http_keygate_admin_part_s  ngx_http_keygate_admin_part_t;
 
 typedef ngx_int_t (*ngx_http_keygate_admin_pt)(
     ngx_http_keygate_admin_t *admin);
@@ -32,11 +37,21 @@ typedef ngx_int_t (*ngx_http_keygate_admin_step_pt)(
     ngx_http_keygate_admin_t *admin, const redisReply *reply);
 
 
+/* What the body of a call is. */
+typedef enum {
+    NGX_HTTP_KEYGATE_ADMIN_NO_BODY = 0,
+    NGX_HTTP_KEYGATE_ADMIN_OBJECT,  /* a JSON object, in admin->body */
+    NGX_HTTP_KEYGATE_ADMIN_SECRET,  /* text, in admin->text, to be wiped */
+    NGX_HTTP_KEYGATE_ADMIN_LINES    /* large: left where nginx put it */
+} ngx_http_keygate_admin_body_t;
+
+
 typedef struct {
     const char                      *method;    /* "GET": HEAD too */
     const char                      *path;      /* "orgs/:/keys" */
     ngx_uint_t                       role;      /* the least that may */
-    unsigned                         body:1;    /* is a JSON object */
+    ngx_http_keygate_admin_body_t    body;
+    const char                      *action;    /* audited; NULL: it looks */
     ngx_http_keygate_admin_pt        handler;
 } ngx_http_keygate_admin_call_t;
 
@@ -57,6 +72,66 @@ typedef enum {
 } ngx_http_keygate_admin_how_t;
 
 
+/* One of several commands that are asked together; in admin->pool. */
+struct ngx_http_keygate_admin_part_s {
+    ngx_http_keygate_admin_t        *admin;
+    ngx_http_keygate_admin_part_t   *next;
+    kg_redis_op_t                   *op;
+    int                              want;      /* REDIS_REPLY_... or nil */
+
+    /* the write of a record, which the zone then forgets */
+    unsigned                         writes:1;
+    kg_zone_kind_t                   kind;
+    ngx_str_t                        zone_name;
+
+    /* the reply */
+    ngx_str_t                        text;      /* a string; data NULL: nil */
+    int64_t                          integer;   /* ... ; a status is 1 */
+};
+
+
+typedef struct {
+    ngx_str_t                        id;        /* key's or organisation's */
+    ngx_str_t                        digest;    /* a key's, in hex */
+    ngx_http_keygate_admin_part_t   *found;     /* the digest of the id */
+    ngx_http_keygate_admin_part_t   *stored;    /* the record, or NULL */
+    ngx_http_keygate_admin_part_t   *seen;      /* when the key was used */
+} ngx_http_keygate_admin_item_t;
+
+
+/* A page of organisations by id, or of an organisation's keys, newest first. */
+typedef struct {
+    kg_zone_kind_t                   kind;
+    ngx_str_t                        org;       /* whose keys */
+    ngx_str_t                        cursor;    /* the last id before it */
+    ngx_uint_t                       limit;
+    unsigned                         want_seen:1;
+
+    ngx_http_keygate_admin_item_t   *items;     /* in admin->pool */
+    ngx_uint_t                       nitems;
+    unsigned                         more:1;    /* after the last item */
+    unsigned                         lost:1;    /* the cursor is of no key */
+
+    ngx_uint_t                       tries;
+    ngx_http_keygate_admin_pt        next;
+} ngx_http_keygate_admin_page_t;
+
+
+/*
+ * A walk over every organisation and key, a page at a time.  Each visit is
+ * told of admin->page and returns NGX_OK, or how the call ends.
+ */
+typedef struct {
+    ngx_http_keygate_admin_pt        orgs;      /* a page; NULL: none asked */
+    ngx_http_keygate_admin_pt        keys;      /* a page of one of them */
+    ngx_int_t                      (*pause)(ngx_http_keygate_admin_t *admin,
+                                            ngx_http_keygate_admin_pt next);
+    ngx_http_keygate_admin_pt        done;
+} ngx_http_keygate_admin_visit_t;
+
+typedef struct ngx_http_keygate_admin_walk_s  ngx_http_keygate_admin_walk_t;
+
+
 struct ngx_http_keygate_admin_s {
     ngx_http_request_t              *request;
     ngx_http_keygate_ctx_t          *ctx;
@@ -67,11 +142,24 @@ struct ngx_http_keygate_admin_s {
     ngx_str_t                        param[NGX_HTTP_KEYGATE_ADMIN_PARAMS];
     ngx_uint_t                       nparams;
     json_t                          *body;      /* released with the request */
+    ngx_str_t                        text;
+    ngx_str_t                        actor;     /* empty: nobody said */
+    unsigned                         claimed:1; /* ... by the caller itself */
 
-    /* Redis was asked */
+    /* What a step allocates from: the request's, or the page's at hand. */
+    ngx_pool_t                      *pool;
+    ngx_pool_t                      *turned;    /* that page's, or NULL */
+
+    /* Redis was asked, for one thing or for parts */
     kg_redis_op_t                   *op;
     ngx_http_keygate_admin_step_pt   step;
     unsigned                         writes:1;  /* the record below */
+    ngx_http_keygate_admin_part_t   *parts;
+    ngx_uint_t                       pending;
+    ngx_int_t                        failed;    /* of a part; or 0 */
+    unsigned                         unsure:1;  /* a write may have been done */
+    ngx_http_keygate_admin_pt        gathered;
+    ngx_event_t                      later;
 
     /*
      * The record at hand.  The same members name it in Redis (by its slot, the
@@ -89,12 +177,26 @@ struct ngx_http_keygate_admin_s {
     ngx_http_keygate_admin_pt        change;
     ngx_http_keygate_admin_pt        done;
     ngx_uint_t                       tries;
+    json_t                          *before;    /* NULL: there was none */
     unsigned                         created:1;
+    unsigned                         changed:1; /* Redis has acknowledged */
+
+    /* The audit trail */
+    kg_redis_op_t                   *audit;
+    ngx_http_keygate_admin_pt        audited;
+    unsigned                         noted:1;
 
     ngx_str_t                        org;
     ngx_str_t                        key_id;
     ngx_str_t                        digest;    /* 32 bytes */
+    kg_mode_t                        mode;      /* of a key that is made */
+    ngx_str_t                        seen;      /* of the key of the path */
     ngx_str_t                        token;     /* wiped with the request */
+    json_t                          *made;      /* a new key's record */
+
+    ngx_http_keygate_admin_page_t    page;
+    ngx_http_keygate_admin_walk_t   *walk;
+    void                            *data;      /* the call's own */
 };
 
 
@@ -103,6 +205,24 @@ struct ngx_http_keygate_admin_s {
 /* What a handler or a step has returned; nothing of the request after it. */
 void ngx_http_keygate_admin_finish(ngx_http_keygate_admin_t *admin,
     ngx_int_t rc);
+
+/* The call's state; the request must be one. */
+ngx_http_keygate_admin_t *ngx_http_keygate_admin_of(ngx_http_request_t *r);
+
+/*
+ * A page of a long call begins: what the one before it took from admin->pool
+ * is given back.  NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_admin_turn(ngx_http_keygate_admin_t *admin);
+
+
+/* ngx_http_keygate_admin_body.c */
+
+/* Reads what the call takes: NGX_OK, NGX_ERROR or the refusal's status. */
+ngx_int_t ngx_http_keygate_admin_read_body(ngx_http_keygate_admin_t *admin);
+
+/* Wipes what nginx keeps of a body in memory. */
+void ngx_http_keygate_admin_wipe_body(ngx_http_keygate_admin_t *admin);
 
 
 /* ngx_http_keygate_admin_ask.c: Redis */
@@ -116,9 +236,70 @@ ngx_int_t ngx_http_keygate_admin_ask(ngx_http_keygate_admin_t *admin,
     ngx_str_t *argv, ngx_uint_t argc, ngx_str_t *slot,
     ngx_http_keygate_admin_step_pt step);
 
-/* The same for the write of the record at hand, which the zone then forgets. */
+/*
+ * The same for any command, of which script, nkeys, argc, argv and slot are
+ * the caller's, and for any use of Redis.
+ */
+ngx_int_t ngx_http_keygate_admin_submit(ngx_http_keygate_admin_t *admin,
+    ngx_uint_t use, kg_redis_cmd_t *cmd,
+    ngx_http_keygate_admin_step_pt step);
+
+/* As ..._ask(), for the write of the record at hand: the zone forgets it. */
 ngx_int_t ngx_http_keygate_admin_write(ngx_http_keygate_admin_t *admin,
     ngx_str_t *argv, ngx_uint_t argc, ngx_http_keygate_admin_step_pt step);
+
+/* The same by cas.lua: text, empty to delete, in place of what was stored. */
+ngx_int_t ngx_http_keygate_admin_swap(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *text, ngx_http_keygate_admin_step_pt step);
+
+/* A record was written, or may have been: nobody must use the old one. */
+void ngx_http_keygate_admin_forget(ngx_http_keygate_admin_t *admin,
+    kg_zone_kind_t kind, ngx_str_t *zone_name);
+
+void ngx_http_keygate_admin_log_no_answer(ngx_http_keygate_admin_t *admin,
+    const kg_redis_op_t *op);
+
+/* "<ns>:<kind>:{<slot>}" in admin->pool; data NULL for no memory. */
+ngx_str_t ngx_http_keygate_admin_name(ngx_http_keygate_admin_t *admin,
+    const char *kind, ngx_str_t *slot);
+
+/* "<ns>:<index>", of what is one for all organisations; the same. */
+ngx_str_t ngx_http_keygate_admin_index(ngx_http_keygate_admin_t *admin,
+    const char *index);
+
+
+/* ngx_http_keygate_admin_gather.c: several commands in one write */
+
+/*
+ * Asks Redis, by the connection for large values, for a reply of the type
+ * want or nil.  The part, or NULL for no memory.  script, nkeys, argc, argv
+ * and slot of cmd are the caller's.
+ */
+ngx_http_keygate_admin_part_t *ngx_http_keygate_admin_part(
+    ngx_http_keygate_admin_t *admin, kg_redis_cmd_t *cmd, int want);
+
+/* The same for a plain command about one name. */
+ngx_http_keygate_admin_part_t *ngx_http_keygate_admin_command(
+    ngx_http_keygate_admin_t *admin, ngx_str_t *argv, ngx_uint_t argc,
+    ngx_str_t *slot, int want);
+
+/* The same for GET <ns>:<kind>:{<slot>}. */
+ngx_http_keygate_admin_part_t *ngx_http_keygate_admin_get(
+    ngx_http_keygate_admin_t *admin, const char *kind, ngx_str_t *slot);
+
+/* The same for the field "at" of <ns>:seen:{<key id>}. */
+ngx_http_keygate_admin_part_t *ngx_http_keygate_admin_get_seen(
+    ngx_http_keygate_admin_t *admin, ngx_str_t *key_id);
+
+/*
+ * Goes on with next when all parts are answered; with none it does so in the
+ * next turn of the event loop, so that no call keeps others waiting.
+ */
+ngx_int_t ngx_http_keygate_admin_gather(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_pt next);
+
+
+/* ngx_http_keygate_admin_record.c: reading and editing a record */
 
 /*
  * Makes a record the one at hand: name is the organisation's id or the digest
@@ -133,13 +314,17 @@ ngx_int_t ngx_http_keygate_admin_fetch(ngx_http_keygate_admin_t *admin,
 
 /*
  * Reads the record at hand, has change edit admin->record (which is NULL, and
- * then may be made, when there is none), writes it when nobody else has
- * changed it meanwhile, else begins again, and goes on with done.  change
- * returns NGX_OK; NGX_DECLINED, when the record is as it should be; or the
- * status of its refusal.
+ * then may be made, when there is none), writes it when it has changed and
+ * nobody else has changed it meanwhile, else begins again, and goes on with
+ * done; admin->changed then says whether it was written, admin->before what it
+ * was.  change returns NGX_OK; NGX_DECLINED, when the record is as it should
+ * be; or the status of its refusal.
  */
 ngx_int_t ngx_http_keygate_admin_edit(ngx_http_keygate_admin_t *admin,
     ngx_http_keygate_admin_pt change, ngx_http_keygate_admin_pt done);
+
+/* 409, when the tries are used up. */
+ngx_int_t ngx_http_keygate_admin_outrun(ngx_http_keygate_admin_t *admin);
 
 /*
  * The text that admin->record has in Redis, in the request's pool: it was
@@ -148,6 +333,17 @@ ngx_int_t ngx_http_keygate_admin_edit(ngx_http_keygate_admin_t *admin,
  */
 ngx_int_t ngx_http_keygate_admin_encode(ngx_http_keygate_admin_t *admin,
     ngx_str_t *text);
+
+/* NGX_OK when text is a record; NGX_DECLINED and *why; NGX_ERROR. */
+ngx_int_t ngx_http_keygate_admin_pack(kg_zone_kind_t kind, ngx_str_t *text,
+    const char **why);
+
+/*
+ * The record of a text of Redis, which the caller releases.  NGX_OK;
+ * NGX_DECLINED after a line in the log, when it is none; NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_admin_load(ngx_http_keygate_admin_t *admin,
+    kg_zone_kind_t kind, ngx_str_t *id, ngx_str_t *text, json_t **record);
 
 
 /* ngx_http_keygate_admin_answer.c */
@@ -163,6 +359,10 @@ ngx_int_t ngx_http_keygate_admin_refuse(ngx_http_keygate_admin_t *admin,
 ngx_int_t ngx_http_keygate_admin_unknown(ngx_http_keygate_admin_t *admin,
     const char *what, ngx_str_t *id);
 
+/* 403: what a role may do with test keys only. */
+ngx_int_t ngx_http_keygate_admin_test_only(ngx_http_keygate_admin_t *admin,
+    const char *verb);
+
 /* 503: nothing is known to have happened, the same call may succeed. */
 ngx_int_t ngx_http_keygate_admin_unavailable(ngx_http_keygate_admin_t *admin);
 
@@ -173,13 +373,31 @@ ngx_int_t ngx_http_keygate_admin_unavailable(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_answer(ngx_http_keygate_admin_t *admin,
     ngx_uint_t status, json_t *object);
 
+/*
+ * What the filters have returned, as a step returns it: NGX_AGAIN of theirs is
+ * that the client has not taken all yet, which is nginx's to wait for.
+ */
+ngx_int_t ngx_http_keygate_admin_sent(ngx_int_t rc);
+
+/* The header alone; length -1: not known.  NGX_OK, or how the call ends. */
+ngx_int_t ngx_http_keygate_admin_send_header(ngx_http_keygate_admin_t *admin,
+    ngx_uint_t status, ngx_str_t *type, off_t length);
+
 
 /* ngx_http_keygate_admin_field.c: what a caller may send */
+
+/* 400: the field, and what is wrong with it. */
+ngx_int_t ngx_http_keygate_admin_wrong(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *field, const char *why);
 
 /* NGX_OK, or the status of the refusal of the first field that is wrong. */
 ngx_int_t ngx_http_keygate_admin_check(ngx_http_keygate_admin_t *admin,
     const ngx_http_keygate_admin_field_t *fields,
     ngx_http_keygate_admin_how_t how);
+
+/* The same of what two dates are to each other: the body's or a record's. */
+ngx_int_t ngx_http_keygate_admin_check_span(ngx_http_keygate_admin_t *admin,
+    const json_t *object);
 
 /* What was checked, into admin->record.  NGX_OK or NGX_ERROR. */
 ngx_int_t ngx_http_keygate_admin_apply(ngx_http_keygate_admin_t *admin,
@@ -209,10 +427,31 @@ ngx_int_t ngx_http_keygate_admin_check_expiry(ngx_http_keygate_admin_t *admin,
     ngx_str_t *field, json_t *value);
 
 
+/* ngx_http_keygate_admin_args.c */
+
+/*
+ * The query's arguments, decoded, by their names, of which NULL is the last;
+ * one not sent is empty.  NGX_OK, or the refusal of one of another name.
+ */
+ngx_int_t ngx_http_keygate_admin_args(ngx_http_keygate_admin_t *admin,
+    const char **names, ngx_str_t *values);
+
+/* The number of entries of a page; the same. */
+ngx_int_t ngx_http_keygate_admin_limit(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *value, ngx_uint_t *limit);
+
+
 /* ngx_http_keygate_admin_json.c: between jansson, nginx and the core */
 
 /* The string of a value; empty, with data NULL, when it is none. */
 ngx_str_t ngx_http_keygate_admin_text(const json_t *value);
+
+/* The same of a member of an object. */
+ngx_str_t ngx_http_keygate_admin_member(const json_t *object,
+    const char *name);
+
+/* 1 when an object has the member, and it is not null. */
+ngx_uint_t ngx_http_keygate_admin_has(const json_t *object, const char *name);
 
 /* A date, KG_TIME_LEN bytes, as a string; NULL for no memory. */
 json_t *ngx_http_keygate_admin_date(time_t seconds);
@@ -230,27 +469,150 @@ json_t *ngx_http_keygate_admin_view(const json_t *record,
     const ngx_http_keygate_admin_member_t *members);
 
 
+/* ngx_http_keygate_admin_audit.c */
+
+/* Who calls, into admin->actor: NGX_OK, NGX_ERROR or the refusal. */
+ngx_int_t ngx_http_keygate_admin_who(ngx_http_keygate_admin_t *admin);
+
+/*
+ * Adds the entry of this call to the trail, and a line to the log, and goes
+ * on with next in any case: what was changed is changed.  changes is released;
+ * NULL is no memory.
+ */
+ngx_int_t ngx_http_keygate_admin_audit(ngx_http_keygate_admin_t *admin,
+    json_t *changes, ngx_http_keygate_admin_pt next);
+
+/* The same of a call that ends halfway; nothing goes on after it. */
+void ngx_http_keygate_admin_audit_broken(ngx_http_keygate_admin_t *admin,
+    const char *outcome);
+
+/* {"<member>":{"from":…,"to":…}}: what differs, secrets aside. */
+json_t *ngx_http_keygate_admin_changes(const json_t *before,
+    const json_t *after);
+
+ngx_int_t ngx_http_keygate_admin_audit_get(ngx_http_keygate_admin_t *admin);
+
+
+/* ngx_http_keygate_admin_page.c */
+
+/*
+ * Reads the page admin->page asks for and goes on with its next:
+ * NGX_AGAIN, or NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_admin_read_page(ngx_http_keygate_admin_t *admin);
+
+/*
+ * The record of an item, which the caller releases.  NGX_OK; NGX_DECLINED:
+ * there is none, or the log says why it cannot be read; NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_admin_item(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_item_t *item, json_t **record);
+
+
+/* ngx_http_keygate_admin_list.c */
+
+ngx_int_t ngx_http_keygate_admin_org_list(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_key_list(ngx_http_keygate_admin_t *admin);
+
+
+/* ngx_http_keygate_admin_walk.c */
+
+/* Begins a walk; NGX_AGAIN, or NGX_ERROR. */
+ngx_int_t ngx_http_keygate_admin_visit(ngx_http_keygate_admin_t *admin,
+    const ngx_http_keygate_admin_visit_t *visit);
+
+
 /* ngx_http_keygate_admin_org.c */
 
 /* The organisation of the path, into admin->org: NGX_OK or the refusal. */
 ngx_int_t ngx_http_keygate_admin_org_param(ngx_http_keygate_admin_t *admin);
+
+/* The same, and makes its record the one at hand. */
+ngx_int_t ngx_http_keygate_admin_org_begin(ngx_http_keygate_admin_t *admin);
+
+/* The record as it is shown; NULL for no memory. */
+json_t *ngx_http_keygate_admin_org_view(const ngx_str_t *org,
+    const json_t *record);
 
 ngx_int_t ngx_http_keygate_admin_org_put(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_org_patch(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_org_get(ngx_http_keygate_admin_t *admin);
 
 
+/* ngx_http_keygate_admin_delete.c */
+
+ngx_int_t ngx_http_keygate_admin_org_delete(ngx_http_keygate_admin_t *admin);
+
+
 /* ngx_http_keygate_admin_key.c */
 
-/* The record as it may be shown: neither digest nor pepper. */
-json_t *ngx_http_keygate_admin_key_view(const json_t *record);
+/*
+ * The record as it may be shown, neither digest nor pepper; seen is when the
+ * key was last used, empty when nobody knows.  NULL for no memory.
+ */
+json_t *ngx_http_keygate_admin_key_view(const json_t *record,
+    const ngx_str_t *seen);
+
+/*
+ * Finds the key of the path, makes its record the one at hand and goes on
+ * with next.
+ */
+ngx_int_t ngx_http_keygate_admin_key_begin(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_pt next);
+
+/* NGX_OK when the record at hand is that key's, else the refusal. */
+ngx_int_t ngx_http_keygate_admin_key_check(ngx_http_keygate_admin_t *admin);
+
+/* The same, and the role may do with it what the verb says. */
+ngx_int_t ngx_http_keygate_admin_key_may(ngx_http_keygate_admin_t *admin,
+    const char *verb);
+
+/* 64 hex digits into 32 bytes of admin->pool: NGX_OK, _DECLINED, _ERROR. */
+ngx_int_t ngx_http_keygate_admin_unhex(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *hex, ngx_str_t *digest);
+
+/* What a caller may say of a key that exists. */
+extern const ngx_http_keygate_admin_field_t
+    ngx_http_keygate_admin_key_fields[];
 
 ngx_int_t ngx_http_keygate_admin_key_get(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_key_patch(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_key_revoke(ngx_http_keygate_admin_t *admin);
 
 
 /* ngx_http_keygate_admin_issue.c: new keys */
 
 ngx_int_t ngx_http_keygate_admin_key_create(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_key_import(ngx_http_keygate_admin_t *admin);
+
+/*
+ * With the record at hand the organisation's: NGX_OK when it may get a key of
+ * admin->mode from this role, else the refusal.
+ */
+ngx_int_t ngx_http_keygate_admin_may_issue(ngx_http_keygate_admin_t *admin);
+
+/* Draws admin->token, its digest and the key's id: NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_keygate_admin_draw(ngx_http_keygate_admin_t *admin);
+
+/* What the record of such a key says of its token: NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_keygate_admin_mark(ngx_http_keygate_admin_t *admin,
+    json_t *record);
+
+/*
+ * Stores admin->made, whose id and digest are those at hand, and goes on with
+ * done.
+ */
+ngx_int_t ngx_http_keygate_admin_issue(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_pt done);
+
+
+/* One file each */
+
+ngx_int_t ngx_http_keygate_admin_key_rotate(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_key_find(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_peppers(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_usage(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_export(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_import(ngx_http_keygate_admin_t *admin);
 
 #endif

@@ -10,7 +10,7 @@
 #define NGX_HTTP_KEYGATE_ADMIN_MESSAGE_MAX  512
 
 
-static ngx_int_t ngx_http_keygate_admin_send(ngx_http_request_t *r,
+static ngx_int_t ngx_http_keygate_admin_send(ngx_http_keygate_admin_t *admin,
     ngx_uint_t status, ngx_str_t *body);
 
 
@@ -63,6 +63,16 @@ ngx_http_keygate_admin_unknown(ngx_http_keygate_admin_t *admin,
 }
 
 
+ngx_int_t
+ngx_http_keygate_admin_test_only(ngx_http_keygate_admin_t *admin,
+    const char *verb)
+{
+    return ngx_http_keygate_admin_refuse(admin, KG_ERR_FORBIDDEN, NULL,
+                                         "The role of this address may %s "
+                                         "test keys only", verb);
+}
+
+
 /*
  * No upstream was asked, so the filter says that it may be tried again, which
  * is right for writes too: each may be made twice.  A key whose making was cut
@@ -95,7 +105,7 @@ ngx_http_keygate_admin_answer(ngx_http_keygate_admin_t *admin,
     }
 
     if (admin->token.len == 0) {
-        return ngx_http_keygate_admin_send(admin->request, status, &text);
+        return ngx_http_keygate_admin_send(admin, status, &text);
     }
 
     /*
@@ -118,34 +128,26 @@ ngx_http_keygate_admin_answer(ngx_http_keygate_admin_t *admin,
     ngx_explicit_memzero(admin->token.data, admin->token.len);
     admin->token.data = p - 2 - admin->token.len;
 
-    return ngx_http_keygate_admin_send(admin->request, status, &body);
+    return ngx_http_keygate_admin_send(admin, status, &body);
 }
 
 
 static ngx_int_t
-ngx_http_keygate_admin_send(ngx_http_request_t *r, ngx_uint_t status,
-    ngx_str_t *body)
+ngx_http_keygate_admin_send(ngx_http_keygate_admin_t *admin,
+    ngx_uint_t status, ngx_str_t *body)
 {
-    ngx_int_t     rc;
-    ngx_buf_t    *b;
-    ngx_chain_t   out;
+    ngx_int_t            rc;
+    ngx_buf_t           *b;
+    ngx_chain_t          out;
+    ngx_http_request_t  *r;
 
-    static ngx_str_t  cache_control = ngx_string("Cache-Control");
-    static ngx_str_t  no_store = ngx_string("no-store");
+    static ngx_str_t  type = ngx_string("application/json");
 
-    r->headers_out.status = status;
-    r->headers_out.content_length_n = body->len;
-    ngx_str_set(&r->headers_out.content_type, "application/json");
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.content_type_lowcase = NULL;
+    r = admin->request;
 
-    if (ngx_http_keygate_set_header(r, &cache_control, &no_store) != NGX_OK) {
-        return NGX_ERROR;
-    }
+    rc = ngx_http_keygate_admin_send_header(admin, status, &type, body->len);
 
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+    if (rc != NGX_OK || r->header_only) {
         return rc;
     }
 
@@ -163,5 +165,37 @@ ngx_http_keygate_admin_send(ngx_http_request_t *r, ngx_uint_t status,
     out.buf = b;
     out.next = NULL;
 
-    return ngx_http_output_filter(r, &out);
+    return ngx_http_keygate_admin_sent(ngx_http_output_filter(r, &out));
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_sent(ngx_int_t rc)
+{
+    return (rc == NGX_AGAIN) ? NGX_OK : rc;
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_send_header(ngx_http_keygate_admin_t *admin,
+    ngx_uint_t status, ngx_str_t *type, off_t length)
+{
+    ngx_http_request_t  *r;
+
+    static ngx_str_t  cache_control = ngx_string("Cache-Control");
+    static ngx_str_t  no_store = ngx_string("no-store");
+
+    r = admin->request;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = length;
+    r->headers_out.content_type = *type;
+    r->headers_out.content_type_len = type->len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    if (ngx_http_keygate_set_header(r, &cache_control, &no_store) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_admin_sent(ngx_http_send_header(r));
 }

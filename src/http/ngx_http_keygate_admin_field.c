@@ -7,8 +7,6 @@
 #include "ngx_http_keygate_admin.h"
 
 
-static ngx_int_t ngx_http_keygate_admin_wrong(ngx_http_keygate_admin_t *admin,
-    ngx_str_t *field, const char *why);
 static ngx_int_t ngx_http_keygate_admin_check_limit(
     ngx_http_keygate_admin_t *admin, ngx_str_t *field, ngx_str_t *policy,
     json_t *value);
@@ -88,7 +86,7 @@ ngx_http_keygate_admin_check(ngx_http_keygate_admin_t *admin,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_keygate_admin_wrong(ngx_http_keygate_admin_t *admin,
     ngx_str_t *field, const char *why)
 {
@@ -174,16 +172,20 @@ ngx_http_keygate_admin_has_control(ngx_str_t *text)
 }
 
 
-/* No directive defines plans, so there is none that could be named. */
-
 ngx_int_t
 ngx_http_keygate_admin_check_plan(ngx_http_keygate_admin_t *admin,
     ngx_str_t *field, json_t *value)
 {
-    (void) value;
+    ngx_str_t  name;
 
-    return ngx_http_keygate_admin_wrong(admin, field, "names no plan that is "
-                                        "configured");
+    name = ngx_http_keygate_admin_text(value);
+
+    if (name.len == 0 || ngx_http_keygate_plan(admin->mcf, &name) == NULL) {
+        return ngx_http_keygate_admin_wrong(admin, field, "names no plan that "
+                                            "is configured");
+    }
+
+    return NGX_OK;
 }
 
 
@@ -401,6 +403,33 @@ ngx_http_keygate_admin_parse_date(ngx_http_keygate_admin_t *admin,
     }
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_check_span(ngx_http_keygate_admin_t *admin,
+    const json_t *object)
+{
+    int64_t    from, to;
+    ngx_str_t  before, expires;
+
+    static ngx_str_t  field = ngx_string("expiresAt");
+
+    before = ngx_http_keygate_admin_member(object, "notBefore");
+    expires = ngx_http_keygate_admin_member(object, "expiresAt");
+
+    /* A record that others have written may have dates of any form. */
+
+    if (before.len == 0 || expires.len == 0
+        || kg_time_parse(ngx_http_keygate_kg(&before), &from) != KG_OK
+        || kg_time_parse(ngx_http_keygate_kg(&expires), &to) != KG_OK
+        || from < to)
+    {
+        return NGX_OK;
+    }
+
+    return ngx_http_keygate_admin_wrong(admin, &field,
+                                        "is not after \"notBefore\"");
 }
 
 

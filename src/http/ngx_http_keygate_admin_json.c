@@ -19,6 +19,24 @@ ngx_http_keygate_admin_text(const json_t *value)
 }
 
 
+ngx_str_t
+ngx_http_keygate_admin_member(const json_t *object, const char *name)
+{
+    return ngx_http_keygate_admin_text(json_object_get(object, name));
+}
+
+
+ngx_uint_t
+ngx_http_keygate_admin_has(const json_t *object, const char *name)
+{
+    json_t  *value;
+
+    value = json_object_get(object, name);
+
+    return value && !json_is_null(value);
+}
+
+
 json_t *
 ngx_http_keygate_admin_date(time_t seconds)
 {

@@ -1,29 +1,42 @@
 
 /*
- * The admin interface's calls about a key that exists: look at it, revoke it.
- * A key is named by its public id, which leads to its digest, which its record
- * is stored under; neither digest nor pepper is ever shown.
+ * The admin interface's calls about a key that exists: look at it, change it,
+ * revoke it.  A key is named by its public id, which leads to its digest,
+ * which its record is stored under; neither digest nor pepper is ever shown.
  */
 
 #include "ngx_http_keygate_admin.h"
 
 
-static ngx_int_t ngx_http_keygate_admin_key_find(
-    ngx_http_keygate_admin_t *admin, ngx_http_keygate_admin_step_pt step);
 static ngx_int_t ngx_http_keygate_admin_key_found(
-    ngx_http_keygate_admin_t *admin, const redisReply *reply);
+    ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_key_read(
-    ngx_http_keygate_admin_t *admin, const redisReply *reply);
+    ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_key_edit(
-    ngx_http_keygate_admin_t *admin, const redisReply *reply);
-static ngx_int_t ngx_http_keygate_admin_key_check(
     ngx_http_keygate_admin_t *admin);
-static ngx_int_t ngx_http_keygate_admin_key_mark(
+static ngx_int_t ngx_http_keygate_admin_key_merge(
     ngx_http_keygate_admin_t *admin);
-static ngx_int_t ngx_http_keygate_admin_key_marked(
+static ngx_int_t ngx_http_keygate_admin_key_end(
+    ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_key_expire(
+    ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_key_changed(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_key_show(
     ngx_http_keygate_admin_t *admin);
+
+
+const ngx_http_keygate_admin_field_t
+    ngx_http_keygate_admin_key_fields[] =
+{
+    { "scopes", ngx_http_keygate_admin_check_scopes, 0, 1 },
+    { "name", ngx_http_keygate_admin_check_name, 0, 0 },
+    { "limits", ngx_http_keygate_admin_check_limits, 0, 0 },
+    { "allow", ngx_http_keygate_admin_check_allow, 0, 0 },
+    { "notBefore", ngx_http_keygate_admin_check_date, 0, 0 },
+    { "expiresAt", ngx_http_keygate_admin_check_expiry, 0, 0 },
+    { NULL, NULL, 0, 0 }
+};
 
 
 static const ngx_http_keygate_admin_member_t
@@ -46,36 +59,31 @@ static const ngx_http_keygate_admin_member_t
 
 
 json_t *
-ngx_http_keygate_admin_key_view(const json_t *record)
+ngx_http_keygate_admin_key_view(const json_t *record, const ngx_str_t *seen)
 {
-    return ngx_http_keygate_admin_view(record,
+    json_t   *view, *at;
+    int64_t   seconds;
+
+    view = ngx_http_keygate_admin_view(record,
                                        ngx_http_keygate_admin_key_members);
+
+    at = (kg_time_parse(ngx_http_keygate_kg(seen), &seconds) == KG_OK)
+         ? ngx_http_keygate_admin_date(seconds) : json_null();
+
+    if (json_object_set_new(view, "lastUsedAt", at) != 0) {
+        json_decref(view);
+        return NULL;
+    }
+
+    return view;
 }
 
 
 ngx_int_t
-ngx_http_keygate_admin_key_get(ngx_http_keygate_admin_t *admin)
+ngx_http_keygate_admin_key_begin(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_pt next)
 {
-    return ngx_http_keygate_admin_key_find(admin,
-                                           ngx_http_keygate_admin_key_read);
-}
-
-
-ngx_int_t
-ngx_http_keygate_admin_key_revoke(ngx_http_keygate_admin_t *admin)
-{
-    return ngx_http_keygate_admin_key_find(admin,
-                                           ngx_http_keygate_admin_key_edit);
-}
-
-
-/* Asks for the digest of the key of the path. */
-
-static ngx_int_t
-ngx_http_keygate_admin_key_find(ngx_http_keygate_admin_t *admin,
-    ngx_http_keygate_admin_step_pt step)
-{
-    ngx_str_t  argv[2];
+    ngx_http_keygate_admin_item_t  *item;
 
     admin->key_id = admin->param[0];
 
@@ -83,151 +91,181 @@ ngx_http_keygate_admin_key_find(ngx_http_keygate_admin_t *admin,
         return ngx_http_keygate_admin_unknown(admin, "key", &admin->key_id);
     }
 
-    ngx_str_set(&argv[0], "GET");
-    argv[1] = ngx_http_keygate_name(admin->request->pool,
-                                  admin->mcf->redis[NGX_HTTP_KEYGATE_RECORDS],
-                                  "id", &admin->key_id, NULL);
-    if (argv[1].data == NULL) {
+    item = ngx_pcalloc(admin->request->pool,
+                       sizeof(ngx_http_keygate_admin_item_t));
+    if (item == NULL) {
         return NGX_ERROR;
     }
 
-    return ngx_http_keygate_admin_ask(admin, argv, 2, &admin->key_id, step);
+    item->found = ngx_http_keygate_admin_get(admin, "id", &admin->key_id);
+    item->seen = ngx_http_keygate_admin_get_seen(admin, &admin->key_id);
+
+    if (item->found == NULL || item->seen == NULL) {
+        return NGX_ERROR;
+    }
+
+    admin->page.items = item;
+    admin->next = next;
+
+    return ngx_http_keygate_admin_gather(admin,
+                                         ngx_http_keygate_admin_key_found);
 }
 
 
-/* Takes the digest in and makes its record the one at hand. */
-
 static ngx_int_t
-ngx_http_keygate_admin_key_found(ngx_http_keygate_admin_t *admin,
-    const redisReply *reply)
+ngx_http_keygate_admin_key_found(ngx_http_keygate_admin_t *admin)
+{
+    ngx_int_t                       rc;
+    ngx_http_keygate_admin_item_t  *item;
+
+    item = admin->page.items;
+
+    admin->seen = item->seen->text;
+
+    if (item->found->text.data == NULL) {
+        return ngx_http_keygate_admin_unknown(admin, "key", &admin->key_id);
+    }
+
+    rc = ngx_http_keygate_admin_unhex(admin, &item->found->text,
+                                      &admin->digest);
+
+    if (rc != NGX_OK
+        || ngx_http_keygate_admin_select(admin, KG_ZONE_KEY, &admin->digest)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return admin->next(admin);
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_unhex(ngx_http_keygate_admin_t *admin, ngx_str_t *hex,
+    ngx_str_t *digest)
 {
     u_char     *p;
     ngx_int_t   octet;
     ngx_uint_t  i;
 
-    if (kg_redis_is(reply, REDIS_REPLY_NIL, 0)) {
-        return ngx_http_keygate_admin_unknown(admin, "key", &admin->key_id);
+    if (hex->len != KG_DIGEST_HEX) {
+        return NGX_DECLINED;
     }
 
-    if (!kg_redis_is(reply, REDIS_REPLY_STRING, 0)
-        || reply->len != KG_DIGEST_HEX)
-    {
-        return NGX_ERROR;
-    }
-
-    p = ngx_pnalloc(admin->request->pool, KG_DIGEST_LEN);
+    p = ngx_pnalloc(admin->pool, KG_DIGEST_LEN);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
     for (i = 0; i < KG_DIGEST_LEN; i++) {
-        octet = ngx_hextoi((u_char *) reply->str + 2 * i, 2);
+        octet = ngx_hextoi(hex->data + 2 * i, 2);
 
         if (octet == NGX_ERROR) {
-            return NGX_ERROR;
+            return NGX_DECLINED;
         }
 
         p[i] = (u_char) octet;
     }
 
-    admin->digest.data = p;
-    admin->digest.len = KG_DIGEST_LEN;
+    digest->data = p;
+    digest->len = KG_DIGEST_LEN;
 
-    return ngx_http_keygate_admin_select(admin, KG_ZONE_KEY, &admin->digest);
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_key_get(ngx_http_keygate_admin_t *admin)
+{
+    return ngx_http_keygate_admin_key_begin(admin,
+                                            ngx_http_keygate_admin_key_read);
 }
 
 
 static ngx_int_t
-ngx_http_keygate_admin_key_read(ngx_http_keygate_admin_t *admin,
-    const redisReply *reply)
+ngx_http_keygate_admin_key_read(ngx_http_keygate_admin_t *admin)
 {
-    ngx_int_t  rc;
-
-    rc = ngx_http_keygate_admin_key_found(admin, reply);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
     return ngx_http_keygate_admin_fetch(admin,
                                         ngx_http_keygate_admin_key_show);
 }
 
 
-static ngx_int_t
-ngx_http_keygate_admin_key_edit(ngx_http_keygate_admin_t *admin,
-    const redisReply *reply)
+ngx_int_t
+ngx_http_keygate_admin_key_patch(ngx_http_keygate_admin_t *admin)
 {
     ngx_int_t  rc;
 
-    rc = ngx_http_keygate_admin_key_found(admin, reply);
-
+    rc = ngx_http_keygate_admin_check(admin,
+                                      ngx_http_keygate_admin_key_fields,
+                                      NGX_HTTP_KEYGATE_ADMIN_MERGE);
     if (rc != NGX_OK) {
         return rc;
     }
 
+    return ngx_http_keygate_admin_key_begin(admin,
+                                            ngx_http_keygate_admin_key_edit);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_key_edit(ngx_http_keygate_admin_t *admin)
+{
     return ngx_http_keygate_admin_edit(admin,
-                                       ngx_http_keygate_admin_key_mark,
-                                       ngx_http_keygate_admin_key_marked);
+                                       ngx_http_keygate_admin_key_merge,
+                                       ngx_http_keygate_admin_key_changed);
 }
 
 
-/*
- * An id whose record was never written (the making of the key was cut off), or
- * is another key's, is the id of no key.
- */
-
 static ngx_int_t
-ngx_http_keygate_admin_key_check(ngx_http_keygate_admin_t *admin)
+ngx_http_keygate_admin_key_merge(ngx_http_keygate_admin_t *admin)
 {
-    ngx_str_t  id, org;
+    ngx_int_t  rc;
 
-    id = ngx_http_keygate_admin_text(json_object_get(admin->record, "id"));
+    rc = ngx_http_keygate_admin_key_may(admin, "change");
 
-    if (!kg_str_eq(ngx_http_keygate_kg(&id),
-                   ngx_http_keygate_kg(&admin->key_id)))
-    {
-        return ngx_http_keygate_admin_unknown(admin, "key", &admin->key_id);
+    if (rc == NGX_OK) {
+        rc = ngx_http_keygate_admin_apply(admin,
+                                          ngx_http_keygate_admin_key_fields,
+                                          NGX_HTTP_KEYGATE_ADMIN_MERGE);
     }
 
-    /* A copy: the record is released when an edit begins anew. */
+    if (rc == NGX_OK) {
+        rc = ngx_http_keygate_admin_check_span(admin, admin->record);
+    }
 
-    org = ngx_http_keygate_admin_text(json_object_get(admin->record, "org"));
+    return rc;
+}
 
-    admin->org.len = org.len;
-    admin->org.data = ngx_pstrdup(admin->request->pool, &org);
 
-    return admin->org.data ? NGX_OK : NGX_ERROR;
+ngx_int_t
+ngx_http_keygate_admin_key_revoke(ngx_http_keygate_admin_t *admin)
+{
+    return ngx_http_keygate_admin_key_begin(admin,
+                                            ngx_http_keygate_admin_key_end);
 }
 
 
 static ngx_int_t
-ngx_http_keygate_admin_key_mark(ngx_http_keygate_admin_t *admin)
+ngx_http_keygate_admin_key_end(ngx_http_keygate_admin_t *admin)
 {
-    ngx_int_t   rc;
-    ngx_str_t   mode;
-    json_t     *revoked;
+    return ngx_http_keygate_admin_edit(admin,
+                                       ngx_http_keygate_admin_key_expire,
+                                       ngx_http_keygate_admin_key_changed);
+}
 
-    rc = ngx_http_keygate_admin_key_check(admin);
+
+static ngx_int_t
+ngx_http_keygate_admin_key_expire(ngx_http_keygate_admin_t *admin)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_keygate_admin_key_may(admin, "revoke");
 
     if (rc != NGX_OK) {
         return rc;
     }
 
-    mode = ngx_http_keygate_admin_text(json_object_get(admin->record, "mode"));
-
-    if (admin->role < NGX_HTTP_KEYGATE_ROLE_OPERATOR
-        && !kg_str_eq(ngx_http_keygate_kg(&mode),
-                      kg_mode_name(KG_MODE_TEST)))
-    {
-        return ngx_http_keygate_admin_refuse(admin, KG_ERR_FORBIDDEN, NULL,
-                                             "The role of this address may "
-                                             "revoke test keys only");
-    }
-
-    revoked = json_object_get(admin->record, "revokedAt");
-
-    if (revoked && !json_is_null(revoked)) {
+    if (ngx_http_keygate_admin_has(admin->record, "revokedAt")) {
         return NGX_DECLINED;
     }
 
@@ -237,14 +275,71 @@ ngx_http_keygate_admin_key_mark(ngx_http_keygate_admin_t *admin)
 }
 
 
-static ngx_int_t
-ngx_http_keygate_admin_key_marked(ngx_http_keygate_admin_t *admin)
-{
-    ngx_log_error(NGX_LOG_NOTICE, admin->request->connection->log, 0,
-                  "keygate: key \"%V\" of organisation \"%V\" is revoked",
-                  &admin->key_id, &admin->org);
+/*
+ * An id whose record was never written (the making of the key was cut off), or
+ * is another key's, is the id of no key.
+ */
 
-    return ngx_http_keygate_admin_key_show(admin);
+ngx_int_t
+ngx_http_keygate_admin_key_check(ngx_http_keygate_admin_t *admin)
+{
+    ngx_str_t  id, org, mode;
+
+    id = ngx_http_keygate_admin_member(admin->record, "id");
+
+    if (!kg_str_eq(ngx_http_keygate_kg(&id),
+                   ngx_http_keygate_kg(&admin->key_id)))
+    {
+        return ngx_http_keygate_admin_unknown(admin, "key", &admin->key_id);
+    }
+
+    mode = ngx_http_keygate_admin_member(admin->record, "mode");
+
+    if (kg_mode_parse(ngx_http_keygate_kg(&mode), &admin->mode) != KG_OK) {
+        return NGX_ERROR;
+    }
+
+    /* A copy: the record is released when an edit begins anew. */
+
+    org = ngx_http_keygate_admin_member(admin->record, "org");
+
+    admin->org.len = org.len;
+    admin->org.data = ngx_pstrdup(admin->request->pool, &org);
+
+    return admin->org.data ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_key_may(ngx_http_keygate_admin_t *admin,
+    const char *verb)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_keygate_admin_key_check(admin);
+
+    if (rc == NGX_OK
+        && admin->role < NGX_HTTP_KEYGATE_ROLE_OPERATOR
+        && admin->mode != KG_MODE_TEST)
+    {
+        return ngx_http_keygate_admin_test_only(admin, verb);
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_key_changed(ngx_http_keygate_admin_t *admin)
+{
+    if (!admin->changed) {
+        return ngx_http_keygate_admin_key_show(admin);
+    }
+
+    return ngx_http_keygate_admin_audit(admin,
+                                 ngx_http_keygate_admin_changes(admin->before,
+                                                                admin->record),
+                                 ngx_http_keygate_admin_key_show);
 }
 
 
@@ -260,5 +355,6 @@ ngx_http_keygate_admin_key_show(ngx_http_keygate_admin_t *admin)
     }
 
     return ngx_http_keygate_admin_answer(admin, NGX_HTTP_OK,
-                               ngx_http_keygate_admin_key_view(admin->record));
+                               ngx_http_keygate_admin_key_view(admin->record,
+                                                               &admin->seen));
 }

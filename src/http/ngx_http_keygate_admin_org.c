@@ -7,20 +7,20 @@
 #include "ngx_http_keygate_admin.h"
 
 
-static ngx_int_t ngx_http_keygate_admin_org_begin(
-    ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_org_replace(
     ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_org_listed(
+    ngx_http_keygate_admin_t *admin, const redisReply *reply);
 static ngx_int_t ngx_http_keygate_admin_org_merge(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_org_written(
+    ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_org_show(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_org_count(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_org_counted(
     ngx_http_keygate_admin_t *admin, const redisReply *reply);
-static json_t *ngx_http_keygate_admin_org_view(
-    ngx_http_keygate_admin_t *admin);
 
 
 static const ngx_http_keygate_admin_field_t
@@ -63,7 +63,7 @@ ngx_http_keygate_admin_org_param(ngx_http_keygate_admin_t *admin)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_keygate_admin_org_begin(ngx_http_keygate_admin_t *admin)
 {
     ngx_int_t  rc;
@@ -78,10 +78,16 @@ ngx_http_keygate_admin_org_begin(ngx_http_keygate_admin_t *admin)
 }
 
 
+/*
+ * The index comes first: an organisation that is in it without a record is
+ * nothing, one with a record that is in no list would be overlooked.
+ */
+
 ngx_int_t
 ngx_http_keygate_admin_org_put(ngx_http_keygate_admin_t *admin)
 {
     ngx_int_t  rc;
+    ngx_str_t  argv[4];
 
     rc = ngx_http_keygate_admin_org_begin(admin);
 
@@ -93,6 +99,28 @@ ngx_http_keygate_admin_org_put(ngx_http_keygate_admin_t *admin)
 
     if (rc != NGX_OK) {
         return rc;
+    }
+
+    ngx_str_set(&argv[0], "ZADD");
+    argv[1] = ngx_http_keygate_admin_index(admin, "orgs");
+    ngx_str_set(&argv[2], "0");
+    argv[3] = admin->org;
+
+    if (argv[1].data == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_admin_ask(admin, argv, 4, &argv[1],
+                                      ngx_http_keygate_admin_org_listed);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_org_listed(ngx_http_keygate_admin_t *admin,
+    const redisReply *reply)
+{
+    if (!kg_redis_is(reply, REDIS_REPLY_INTEGER, 0)) {
+        return NGX_ERROR;
     }
 
     return ngx_http_keygate_admin_edit(admin,
@@ -162,14 +190,25 @@ ngx_http_keygate_admin_org_merge(ngx_http_keygate_admin_t *admin)
 static ngx_int_t
 ngx_http_keygate_admin_org_written(ngx_http_keygate_admin_t *admin)
 {
-    ngx_log_error(NGX_LOG_NOTICE, admin->request->connection->log, 0,
-                  "keygate: organisation \"%V\" was %s", &admin->org,
-                  admin->created ? "created" : "changed");
+    if (!admin->changed) {
+        return ngx_http_keygate_admin_org_show(admin);
+    }
 
+    return ngx_http_keygate_admin_audit(admin,
+                                 ngx_http_keygate_admin_changes(admin->before,
+                                                                admin->record),
+                                 ngx_http_keygate_admin_org_show);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_org_show(ngx_http_keygate_admin_t *admin)
+{
     return ngx_http_keygate_admin_answer(admin,
                                          admin->created ? NGX_HTTP_CREATED
                                                         : NGX_HTTP_OK,
-                                       ngx_http_keygate_admin_org_view(admin));
+                                 ngx_http_keygate_admin_org_view(&admin->org,
+                                                              admin->record));
 }
 
 
@@ -200,9 +239,7 @@ ngx_http_keygate_admin_org_count(ngx_http_keygate_admin_t *admin)
     }
 
     ngx_str_set(&argv[0], "ZCARD");
-    argv[1] = ngx_http_keygate_name(admin->request->pool,
-                                  admin->mcf->redis[NGX_HTTP_KEYGATE_RECORDS],
-                                  "keys", &admin->org, NULL);
+    argv[1] = ngx_http_keygate_admin_name(admin, "keys", &admin->org);
     if (argv[1].data == NULL) {
         return NGX_ERROR;
     }
@@ -222,7 +259,7 @@ ngx_http_keygate_admin_org_counted(ngx_http_keygate_admin_t *admin,
         return NGX_ERROR;
     }
 
-    view = ngx_http_keygate_admin_org_view(admin);
+    view = ngx_http_keygate_admin_org_view(&admin->org, admin->record);
 
     if (json_object_set_new(view, "keys", json_integer(reply->integer)) != 0) {
         json_decref(view);
@@ -233,13 +270,13 @@ ngx_http_keygate_admin_org_counted(ngx_http_keygate_admin_t *admin,
 }
 
 
-static json_t *
-ngx_http_keygate_admin_org_view(ngx_http_keygate_admin_t *admin)
+json_t *
+ngx_http_keygate_admin_org_view(const ngx_str_t *org, const json_t *record)
 {
     json_t  *view, *rest;
 
-    view = json_pack("{s:s%}", "id", admin->org.data, admin->org.len);
-    rest = ngx_http_keygate_admin_view(admin->record,
+    view = json_pack("{s:s%}", "id", org->data, org->len);
+    rest = ngx_http_keygate_admin_view(record,
                                        ngx_http_keygate_admin_org_members);
 
     if (json_object_update(view, rest) != 0) {
