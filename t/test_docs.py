@@ -253,6 +253,7 @@ def test_acl_user_is_allowed_what_the_gate_does(make_gate, make_redis,
     gate = make_gate(redis=server, files={"password": "PASSWORD\n"},
                      redis_url=f"{server.url} user=keygate "
                                "password_file=%%FOLDER%%/password")
+    gate.watched()
     key = gate.key()
     upstream.answer(429, method="POST", times=1)
 
@@ -272,6 +273,7 @@ def test_acl_user_is_allowed_what_the_gate_does(make_gate, make_redis,
                 ("DELETE", f"/keys/{made.json()['id']}", None))
             ] == [201, 200, 200, 200, 200]
     assert not re.search("NOPERM|can't run this command", gate.log())
+    assert "tells of every change" in gate.log()
 
 
 # Links

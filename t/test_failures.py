@@ -1,0 +1,237 @@
+"""Guessing: too many unknown keys from one address."""
+
+import hashlib
+import json
+import time
+
+import pytest
+
+from checks import check_error
+from harness import make_token
+from harness.ports import wait_for
+
+RATE = 6
+GATE = dict(http=f"""keygate_failures rate={RATE}r/m lookups=2r/s;
+    set_real_ip_from 127.0.0.1; real_ip_header X-Real-IP;""")
+
+
+def lookups(gate):
+    """GETs Redis has run."""
+    stats = gate.redis.client.info("commandstats")
+    return stats.get("cmdstat_get", {}).get("calls", 0)
+
+
+def unknown(gate, address, token=None):
+    return gate.get("/v1/loads", headers=[
+        ("Authorization", "Bearer " + (token or make_token())),
+        ("X-Real-IP", address)])
+
+
+def refused(answer):
+    return check_error(answer, 429, "too_many_failures", retry=(1, 60))
+
+
+def exhaust(gate, address):
+    for _ in range(RATE):
+        assert unknown(gate, address).status == 401
+
+
+def test_rate_is_that_of_an_address(gate):
+    exhaust(gate, "198.51.100.1")
+    refused(unknown(gate, "198.51.100.1"))
+    assert unknown(gate, "198.51.100.2").status == 401
+
+
+def test_known_unknown_keys_count_too(gate):
+    """A key that is cached as absent is no less a guess."""
+    token = make_token()
+    for _ in range(RATE):
+        assert unknown(gate, "198.51.100.3", token).status == 401
+    refused(unknown(gate, "198.51.100.3", token))
+
+
+def test_malformed_keys_do_not_count(gate):
+    for _ in range(3 * RATE):
+        assert unknown(gate, "198.51.100.4", "tf_test_" + "x" * 38
+                       ).status == 401
+    assert unknown(gate, "198.51.100.4").status == 401
+
+
+def test_revoked_and_expired_keys_do_not_count(gate):
+    key = gate.key(revokedAt="2026-01-01T00:00:00Z")
+    for _ in range(2 * RATE):
+        assert unknown(gate, "198.51.100.5", key.token).status == 401
+
+
+@pytest.mark.parametrize("address, same, other", [
+    ("2001:db8:1:1::1", "2001:db8:1:1:ffff::2", "2001:db8:1:2::1"),
+    ("2001:db8:2:1::", "2001:db8:2:1::1", "2001:db8:2::1"),
+])
+def test_a_client_has_a_64_of_ipv6(gate, address, same, other):
+    exhaust(gate, address)
+    refused(unknown(gate, same))
+    assert unknown(gate, other).status == 401
+
+
+def test_retry_after_is_when_it_may_fail_again(make_gate):
+    gate = make_gate(http=GATE["http"].replace(f"{RATE}r/m", "2r/s"))
+    assert [unknown(gate, "198.51.100.6").status for _ in range(3)] \
+        == [401, 401, 429]
+    assert unknown(gate, "198.51.100.6").get("Retry-After") == "1"
+    time.sleep(1)
+    assert unknown(gate, "198.51.100.6").status == 401
+
+
+def test_a_key_in_the_zone_goes_on_working(gate):
+    key = gate.key()
+    assert unknown(gate, "198.51.100.7", key.token).status == 200
+    exhaust(gate, "198.51.100.7")
+    refused(unknown(gate, "198.51.100.7"))
+    for _ in range(20):
+        assert unknown(gate, "198.51.100.7", key.token).status == 200
+
+
+def test_cold_keys_share_a_budget_of_lookups(gate):
+    exhaust(gate, "198.51.100.8")
+    time.sleep(1)                   # the node's budget is full again
+    keys = [gate.key() for _ in range(8)]
+    before = lookups(gate)
+    statuses = [unknown(gate, "198.51.100.8", key.token).status
+                for key in keys]
+    assert statuses[0] == 200
+    assert 429 in statuses
+    assert set(statuses) == {200, 429}
+    # Of a key that passes two records are looked up, and its limit's state.
+    assert lookups(gate) - before == 3 * statuses.count(200)
+
+    cold = keys[statuses.index(429)]
+    wait_for(lambda: unknown(gate, "198.51.100.8", cold.token).status == 200,
+             3, "the budget", step=0.2)
+
+
+def test_a_flood_costs_no_lookups(gate):
+    exhaust(gate, "198.51.100.9")
+    before, start = lookups(gate), time.monotonic()
+    for _ in range(200):
+        refused(unknown(gate, "198.51.100.9"))
+    seconds = time.monotonic() - start
+    assert lookups(gate) - before <= 2 * (seconds + 1)
+
+
+def test_it_comes_before_401_and_after_nothing_else(gate):
+    """Whatever the path and the method; a valid key is not touched by it."""
+    exhaust(gate, "198.51.100.10")
+    for method, path in [("GET", "/nowhere"), ("DELETE", "/v1/loads"),
+                         ("POST", "/v1/loads")]:
+        answer = gate.request(method, path, headers=[
+            ("Authorization", "Bearer " + make_token()),
+            ("X-Real-IP", "198.51.100.10")])
+        check_error(answer, 429, "too_many_failures", retry=(1, 60))
+
+
+def test_off(make_gate):
+    gate = make_gate(http="keygate_failures off;")
+    for _ in range(130):
+        answer = gate.get("/v1/loads", headers=[
+            ("Authorization", "Bearer " + make_token())])
+        assert answer.status == 401
+
+
+@pytest.mark.parametrize("line, right", [
+    ("keygate_failures;", "number of arguments"),
+    ("keygate_failures on;", "rate="),
+    ("keygate_failures off rate=1r/s;", "off"),
+    ("keygate_failures rate=0r/s;", "60r/m"),
+    ("keygate_failures rate=1r/s rate=2r/s;", "duplicate"),
+    ("keygate_failures lookups=many;", "60r/m"),
+    ("keygate_failures rate=1r/s; keygate_failures off;", "duplicate"),
+])
+def test_wrong_lines(nginx_t, line, right):
+    rc, stderr = nginx_t(http=line)
+    assert rc != 0
+    assert right in stderr
+
+
+# Keys of before Keygate
+
+def legacy_key(gate, token, **members):
+    org = gate.org(access="live")
+    name = hashlib.sha256(token.encode()).hexdigest()
+    record = {"v": 1, "id": "key_legacy1", "org": org, "mode": "live",
+              "scopes": ["loads:read"], **members}
+    gate.redis.client.set(f"kg:key:{{{name}}}", json.dumps(record))
+
+
+LEGACY = "keygate_keys prefix=tf pepper=%%FOLDER%%/pepper legacy=sha256;"
+
+
+def test_legacy_keys_are_known_by_their_sha256(make_gate, upstream):
+    gate = make_gate(keys=LEGACY)
+    legacy_key(gate, "old-partner-key-1")
+    answer = gate.get("/v1/loads", headers=[
+        ("Authorization", "Bearer old-partner-key-1")])
+    assert answer.status == 200
+    assert upstream.requests[-1].get("X-Keygate-Mode") == "live"
+    assert gate.get("/v1/loads", key=gate.key()).status == 200
+    assert gate.get("/v1/loads", headers=[
+        ("Authorization", "Bearer old-partner-key-2")]).status == 401
+
+
+def test_legacy_keys_are_unknown_without_the_word(gate):
+    legacy_key(gate, "old-partner-key-3")
+    assert unknown(gate, "198.51.100.11", "old-partner-key-3").status == 401
+
+
+def test_a_legacy_token_has_an_end(make_gate):
+    gate = make_gate(keys=LEGACY)
+    legacy_key(gate, "x" * 512)
+    legacy_key(gate, "x" * 513)
+    assert gate.get("/v1/loads", headers=[
+        ("Authorization", "Bearer " + "x" * 512)]).status == 200
+    assert gate.get("/v1/loads", headers=[
+        ("Authorization", "Bearer " + "x" * 513)]).status == 401
+
+
+# Many misses on one key make one lookup
+
+def test_many_misses_make_one_lookup(make_gate, make_relay, redis, upstream):
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, workers="1",
+                     policies="keygate_policy default rate=1000r/m by=key;")
+    gate.get("/v1/loads", key=gate.key())           # connected
+    key = gate.key()
+    relay.delay = 0.04
+    before = lookups(gate)
+
+    clients = [gate.connect() for _ in range(20)]
+    for client in clients:
+        client.send(b"GET /v1/loads HTTP/1.1\r\nHost: a\r\n"
+                    b"Authorization: Bearer " + key.token.encode()
+                    + b"\r\n\r\n")
+    assert [client.read().status for client in clients] == [200] * 20
+    for client in clients:
+        client.close()
+
+    assert lookups(gate) - before <= 2 + 20         # and limit.lua's GETs
+    stats = gate.redis.client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] >= 20
+
+
+def test_waiters_that_leave_disturb_nobody(make_gate, make_relay, redis,
+                                           upstream):
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, workers="1")
+    gate.get("/v1/loads", key=gate.key())
+    key = gate.key()
+    relay.delay = 0.04
+
+    clients = [gate.connect() for _ in range(6)]
+    for client in clients:
+        client.send(b"GET /v1/loads HTTP/1.1\r\nHost: a\r\n"
+                    b"Authorization: Bearer " + key.token.encode()
+                    + b"\r\n\r\n")
+    for client in clients[::2]:
+        client.close()
+    assert [client.read().status for client in clients[1::2]] == [200] * 3
+    for client in clients[1::2]:
+        client.close()
