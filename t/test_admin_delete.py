@@ -131,6 +131,24 @@ def test_a_key_made_meanwhile_is_taken_back(make_gate, make_redis,
     assert [e["action"] for e in everything(gate, "/audit")] == ["org.set"]
 
 
+def test_an_organisation_that_changes_meanwhile(make_gate, make_redis,
+                                                make_relay):
+    """Redis says that the record is another by now: it is read again."""
+    redis = make_redis()
+    relay = make_relay(redis.port)
+    gate = make_gate(redis=redis, redis_url=relay.url)
+    org = make_org(gate)
+    make_key(gate, org)
+    rule = relay.replace("EVALSHA", b":0\r\n", times=1)
+    start = relay.count("ZRANGE")
+
+    answer = gate.admin("DELETE", f"/orgs/{org}")
+    assert (answer.status, answer.json()["keys"]) == (200, 1)
+    assert rule.hits == 1
+    assert relay.count("ZRANGE") >= start + 3   # its keys were checked anew
+    assert left_of(gate, org) == []
+
+
 @pytest.mark.parametrize("role", ["read", "portal"])
 def test_only_an_operator_deletes(gate, role):
     org = make_org(gate)

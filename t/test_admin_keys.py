@@ -330,5 +330,6 @@ def test_find_keeps_nothing_of_the_token(make_gate):
                  for area in areas if area[1].startswith("rw")]
         assert areas
         for start, end in areas:
-            memory.seek(start)
-            assert entropy not in memory.read(end - start), hex(start)
+            if end - start < 2 ** 30:   # a sanitizer's own are larger
+                memory.seek(start)
+                assert entropy not in memory.read(end - start), hex(start)

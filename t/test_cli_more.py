@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -68,7 +69,10 @@ def test_lists_of_any_length(fresh):
     for n in range(230):
         records.make_org(client, "test", f"o{n:03}", name=f"Nº {n}")
         client.zadd("kg:orgs", {f"o{n:03}": 0})
-    keys = [make_key(fresh, "o007", name=f"K{n}") for n in range(3)]
+    keys = []
+    for n in range(3):
+        keys.append(make_key(fresh, "o007", name=f"K{n}"))
+        time.sleep(0.003)               # they are listed by the millisecond
 
     head, lines = rows(run("org", "list"))
     assert head == ["ID", "ACCESS", "PLAN", "NAME"]

@@ -23,6 +23,10 @@ ngx_http_keygate_admin_args(ngx_http_keygate_admin_t *admin,
         ngx_str_null(&values[i]);
     }
 
+    if (admin->request->args.len == 0) {
+        return NGX_OK;
+    }
+
     p = admin->request->args.data;
     end = p + admin->request->args.len;
 

@@ -145,7 +145,9 @@ ngx_http_keygate_admin_import_copy(ngx_http_keygate_admin_t *admin,
         return NGX_ERROR;
     }
 
-    ngx_memcpy(copy->data, text.data, text.len);
+    if (text.len) {
+        ngx_memcpy(copy->data, text.data, text.len);
+    }
 
     return NGX_OK;
 }

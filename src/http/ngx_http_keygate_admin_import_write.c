@@ -127,8 +127,12 @@ ngx_http_keygate_admin_import_write(ngx_http_keygate_admin_t *admin)
         argv[0] = ngx_http_keygate_admin_name(admin,
                                    entry->kind == KG_ZONE_KEY ? "key" : "org",
                                    &entry->name);
-        argv[1] = entry->stored->text;
         argv[2] = entry->text;
+        ngx_str_set(&argv[1], "");
+
+        if (!entry->creates) {
+            argv[1] = entry->stored->text;
+        }
 
         if (argv[0].data == NULL) {
             return NGX_ERROR;

@@ -231,7 +231,8 @@ ngx_http_keygate_admin_keys_listed(ngx_http_keygate_admin_t *admin,
 
     n = ngx_min(n - skip, page->limit);
 
-    if (ngx_http_keygate_admin_take_items(admin, reply->element + skip, n)
+    if (ngx_http_keygate_admin_take_items(admin,
+                                          n ? reply->element + skip : NULL, n)
         != NGX_OK)
     {
         return NGX_ERROR;

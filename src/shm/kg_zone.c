@@ -17,9 +17,6 @@
 
 #define KG_ZONE_FULL_EVERY  60      /* s between log lines of a full zone */
 
-/* A watched entry is asked for again after this, ms, whatever was told. */
-#define KG_ZONE_WATCHED_MAX  (5 * 60 * 1000)
-
 /* What is first copied without asking how long it is; most records fit. */
 #define KG_ZONE_COPY        256
 
@@ -35,12 +32,6 @@ static kg_zone_shard_t *kg_zone_shard(kg_zone_t *zone, uint32_t hash);
 static kg_zone_node_t **kg_zone_find(kg_zone_t *zone, kg_zone_shard_t *shard,
     kg_zone_kind_t kind, const ngx_str_t *name, uint32_t hash);
 static void kg_zone_used(kg_zone_shard_t *shard, kg_zone_node_t *node);
-static ngx_uint_t kg_zone_fresh(kg_zone_t *zone, kg_zone_node_t *node,
-    ngx_msec_t now);
-static ngx_msec_t kg_zone_age(kg_zone_t *zone, kg_zone_node_t *node,
-    ngx_msec_t now);
-static ngx_uint_t kg_zone_since_epoch(kg_zone_t *zone, kg_zone_node_t *node);
-static ngx_msec_t kg_zone_since(ngx_msec_t then, ngx_msec_t now);
 static kg_zone_node_t *kg_zone_room(kg_zone_t *zone, kg_zone_shard_t *shard,
     ngx_uint_t blocks, ngx_uint_t absent);
 static void kg_zone_drop(kg_zone_t *zone, kg_zone_shard_t *shard,
@@ -449,76 +440,6 @@ kg_zone_used(kg_zone_shard_t *shard, kg_zone_node_t *node)
 
     ngx_queue_remove(&node->queue);
     ngx_queue_insert_head(lru, &node->queue);
-}
-
-
-static ngx_uint_t
-kg_zone_fresh(kg_zone_t *zone, kg_zone_node_t *node, ngx_msec_t now)
-{
-    ngx_msec_t  max;
-
-    max = node->absent ? zone->negative : zone->valid;
-
-    switch (kg_zone_watch(zone, now)) {
-
-    case KG_ZONE_WATCHED:
-
-        /* Who wants no cache at all has none. */
-
-        if (max) {
-            max = KG_ZONE_WATCHED_MAX;
-        }
-
-        break;
-
-    case KG_ZONE_UNTOLD:
-        break;
-
-    default: /* KG_ZONE_UNWATCHED */
-        return 0;
-    }
-
-    return kg_zone_since_epoch(zone, node)
-           && kg_zone_since(node->fetched, now) < max;
-}
-
-
-/* What a watch of all changes has covered was right as long as that lasted. */
-
-static ngx_msec_t
-kg_zone_age(kg_zone_t *zone, kg_zone_node_t *node, ngx_msec_t now)
-{
-    ngx_msec_t  age, sure;
-
-    age = kg_zone_since(node->fetched, now);
-
-    if (!kg_zone_since_epoch(zone, node)) {
-        return age;
-    }
-
-    sure = kg_zone_since(zone->shared->sure, now);
-
-    return ngx_min(age, sure);
-}
-
-
-static ngx_uint_t
-kg_zone_since_epoch(kg_zone_t *zone, kg_zone_node_t *node)
-{
-    return (ngx_msec_int_t) (node->fetched - zone->shared->epoch) >= 0;
-}
-
-
-/* Another worker's clock may be ahead of this one's by a turn. */
-
-static ngx_msec_t
-kg_zone_since(ngx_msec_t then, ngx_msec_t now)
-{
-    ngx_msec_int_t  since;
-
-    since = (ngx_msec_int_t) (now - then);
-
-    return ngx_max(since, 0);
 }
 
 

@@ -153,4 +153,15 @@ void kg_zone_read(const kg_zone_node_t *node, size_t offset, u_char *dst,
     size_t len);
 ngx_uint_t kg_zone_equals(const kg_zone_node_t *node, const ngx_str_t *name);
 
+
+/* kg_zone_watch.c; the shard's lock is held */
+
+/* 1 when the entry may be used without asking Redis. */
+ngx_uint_t kg_zone_fresh(const kg_zone_t *zone, const kg_zone_node_t *node,
+    ngx_msec_t now);
+
+/* How long ago, in ms, the entry was surely right. */
+ngx_msec_t kg_zone_age(const kg_zone_t *zone, const kg_zone_node_t *node,
+    ngx_msec_t now);
+
 #endif

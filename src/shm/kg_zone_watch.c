@@ -14,9 +14,16 @@
 #include "kg_zone_int.h"
 
 
+/* A watched entry is asked for again after this, ms, whatever was told. */
+#define KG_ZONE_WATCHED_MAX  (5 * 60 * 1000)
+
+
 static ngx_uint_t kg_zone_watch_mine(const kg_zone_shared_t *shared);
 static ngx_uint_t kg_zone_watch_vacant(const kg_zone_shared_t *shared,
     ngx_pid_t watcher, ngx_msec_t now);
+static ngx_uint_t kg_zone_since_epoch(const kg_zone_t *zone,
+    const kg_zone_node_t *node);
+static ngx_msec_t kg_zone_since(ngx_msec_t then, ngx_msec_t now);
 static void kg_zone_watch_epoch(kg_zone_t *zone);
 
 
@@ -140,6 +147,76 @@ kg_zone_watch(const kg_zone_t *zone, ngx_msec_t now)
 
     return (ngx_msec_int_t) (shared->trusted_until - now) > 0
            ? shared->told : KG_ZONE_UNWATCHED;
+}
+
+
+ngx_uint_t
+kg_zone_fresh(const kg_zone_t *zone, const kg_zone_node_t *node, ngx_msec_t now)
+{
+    ngx_msec_t  max;
+
+    max = node->absent ? zone->negative : zone->valid;
+
+    switch (kg_zone_watch(zone, now)) {
+
+    case KG_ZONE_WATCHED:
+
+        /* Who wants no cache at all has none. */
+
+        if (max) {
+            max = KG_ZONE_WATCHED_MAX;
+        }
+
+        break;
+
+    case KG_ZONE_UNTOLD:
+        break;
+
+    default: /* KG_ZONE_UNWATCHED */
+        return 0;
+    }
+
+    return kg_zone_since_epoch(zone, node)
+           && kg_zone_since(node->fetched, now) < max;
+}
+
+
+/* What a watch of all changes has covered was right as long as that lasted. */
+
+ngx_msec_t
+kg_zone_age(const kg_zone_t *zone, const kg_zone_node_t *node, ngx_msec_t now)
+{
+    ngx_msec_t  age, sure;
+
+    age = kg_zone_since(node->fetched, now);
+
+    if (!kg_zone_since_epoch(zone, node)) {
+        return age;
+    }
+
+    sure = kg_zone_since(zone->shared->sure, now);
+
+    return ngx_min(age, sure);
+}
+
+
+static ngx_uint_t
+kg_zone_since_epoch(const kg_zone_t *zone, const kg_zone_node_t *node)
+{
+    return (ngx_msec_int_t) (node->fetched - zone->shared->epoch) >= 0;
+}
+
+
+/* Another worker's clock may be ahead of this one's by a turn. */
+
+static ngx_msec_t
+kg_zone_since(ngx_msec_t then, ngx_msec_t now)
+{
+    ngx_msec_int_t  since;
+
+    since = (ngx_msec_int_t) (now - then);
+
+    return ngx_max(since, 0);
 }
 
 

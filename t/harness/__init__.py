@@ -48,8 +48,8 @@ Upstream
 Redis and the way to it
     redis.stop() start() kill() freeze() thaw() frozen() restart(empty=);
     relay = make_relay(redis.port); make_gate(redis_url=relay.url); relay has
-    delay, split, freeze(), thaw(), deafen(), cut(), refuse(), accept(), replace(),
-    commands.
+    delay, split, freeze(), thaw(), deafen(), cut(), refuse(), accept(),
+    replace(), commands.
 
 Every test fails, after it and whatever it asserted, on an [alert], [emerg] or
 [crit] of its gates that gate.expect(regex) did not announce, on any line of a
