@@ -62,6 +62,7 @@ def test_read_goes_on_where_a_write_cannot(make_gate, make_redis, upstream):
     redis = make_redis()
     gate = make_gate(redis=redis, **WORKER)
     key = gate.key()
+    gate.watched()
     gate.get(LOADS, key=key)
 
     with redis.stopped():

@@ -92,7 +92,7 @@ make_access() {
     echo "$narrow_key" | shorten
 
     echo
-    echo "Its access is for testing only, for now:"
+    echo "Its access is for testing only until the end of the tour:"
     show_command scripts/keygate org set "$org" --access test
     admin org set "$org" --access test
 }

@@ -1,24 +1,31 @@
 """Loopback ports that no other process of this test run will pick.
 
 They come from below the kernel's ephemeral range, so that no outgoing
-connection takes one between the check and its use, and each process walks its
-own stretch of them.
+connection takes one between the check and its use.  Each process of a run
+walks a stretch of its own: a port whose server a test has stopped looks free,
+and another test's server on it would be taken for the one that is down.
 """
 
 import os
 import socket
 import time
 
-FIRST, LAST = 12000, 31999
+STRETCH = 2500
 
-_next = FIRST + os.getpid() * 61 % (LAST - FIRST)
+# pytest-xdist's name of this process, "gw0" and so on.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw7")[2:]) % 8
+
+FIRST = 12000 + _worker * STRETCH
+LAST = FIRST + STRETCH - 1
+
+_next = FIRST + os.getpid() * 61 % STRETCH
 
 
 def free_port():
     """A TCP port of 127.0.0.1 nobody listens on."""
     global _next
 
-    for _ in range(LAST - FIRST):
+    for _ in range(STRETCH):
         _next = _next + 1 if _next < LAST else FIRST
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
