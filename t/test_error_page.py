@@ -245,3 +245,26 @@ def test_what_runs_a_write_once_is_accepted(nginx_t, routes, proxy):
         routes=IDEMPOTENT % routes, proxy="return 204;",
         server=f"""location /x {{ {proxy} proxy_pass http://127.0.0.1:1; }}""")
     assert rc == 0, stderr
+
+
+def test_an_error_of_the_cache_is_still_the_upstreams(make_gate, upstream):
+    gate = make_gate(
+        http="proxy_cache_path %%FOLDER%%/cache keys_zone=c:1m;",
+        location="proxy_cache c; proxy_cache_valid any 1m;")
+    key = gate.key()
+    upstream.answer(404, body={"error": {
+        "code": "load_not_found", "message": "No such load",
+        "details": {"id": "1"}}, "requestId": "x"})
+
+    for _ in range(2):
+        answer = gate.get("/v1/loads/1", key=key)
+        check_error(answer, 404, "load_not_found", {"id": "1"})
+    assert len(upstream.requests) == 1
+
+
+def test_dry_run_gives_a_refused_key_no_identity(make_gate, upstream):
+    gate = make_gate(gate="keygate partner dry_run; keygate_errors envelope;")
+    key = gate.key(revokedAt="2026-01-01T00:00:00Z")
+    assert gate.get(LOADS, key=key).status == 200
+    assert upstream.requests[-1].get("X-Keygate-Org") is None
+    assert upstream.requests[-1].get("X-Keygate-Key-Id") is None
