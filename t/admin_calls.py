@@ -57,7 +57,7 @@ def stored_key(gate, token):
     return stored(gate, "key", harness.digest(gate.pepper, token))
 
 
-def refused(answer, status, code, field=None):
+def check_refused(answer, status, code, field=None):
     """Asserts a refusal in the contract's envelope, with its field."""
     assert (answer.status, answer.code) == (status, code), answer
     assert answer.get("Content-Type") == "application/json"

@@ -20,7 +20,7 @@ def challenge(answer):
     return value
 
 
-def refused(answer, status, code):
+def check_refused(answer, status, code):
     """Asserts a refusal in the contract's envelope that cannot be retried."""
     assert (answer.status, answer.code) == (status, code), answer
     assert answer.error["retryable"] is False
@@ -47,7 +47,7 @@ def test_access_table(gate, upstream, access, mode, code):
         assert answer.status == 200
         assert len(upstream.requests) == 1
     else:
-        refused(answer, 403, code)
+        check_refused(answer, 403, code)
         assert answer.get("WWW-Authenticate") is None
         assert upstream.requests == []
 
@@ -76,7 +76,7 @@ def test_revoked_key_is_refused_at_once(gate):
     assert gate.admin("DELETE", f"/keys/{made['id']}").status in (200, 204)
 
     answer = gate.get(LOADS, key=made["token"])
-    refused(answer, 401, "unauthorized")
+    check_refused(answer, 401, "unauthorized")
     assert "revoked" in answer.error["message"]
 
 
@@ -120,7 +120,7 @@ def test_malformed_authorization(gate, upstream, redis, value, sent):
 
     answer = gate.get(LOADS, headers=[("Authorization", value)])
 
-    refused(answer, 401, "unauthorized")
+    check_refused(answer, 401, "unauthorized")
     assert ('error="invalid_token"' in challenge(answer)) is sent
     assert redis.calls("get") == before
     assert upstream.requests == []
@@ -130,7 +130,7 @@ def test_no_authorization(gate, upstream, redis):
     before = redis.calls("get")
     answer = gate.get(LOADS)
 
-    refused(answer, 401, "unauthorized")
+    check_refused(answer, 401, "unauthorized")
     assert "error=" not in challenge(answer)
     assert redis.calls("get") == before
     assert upstream.requests == []
@@ -174,7 +174,7 @@ def test_token_that_cannot_be(gate, redis, change):
 
     answer = gate.get(LOADS, key=token)
 
-    refused(answer, 401, "unauthorized")
+    check_refused(answer, 401, "unauthorized")
     assert 'error="invalid_token"' in challenge(answer)
     assert redis.calls("get") == before
     assert gate.get(LOADS, key=good).status == 200
@@ -186,7 +186,7 @@ def test_unknown_token_is_looked_up_once(gate, redis):
 
     for _ in range(4):
         answer = gate.get(LOADS, key=token)
-        refused(answer, 401, "unauthorized")
+        check_refused(answer, 401, "unauthorized")
         assert 'error="invalid_token"' in challenge(answer)
 
     assert redis.calls("get") == before + 1
@@ -206,7 +206,7 @@ def test_two_authorization_headers(gate, upstream):
     key = gate.key()
     headers = [("Authorization", f"Bearer {key.token}")] * 2
 
-    refused(gate.get(LOADS, headers=headers), 400, "bad_request")
+    check_refused(gate.get(LOADS, headers=headers), 400, "bad_request")
     assert upstream.requests == []
 
 
@@ -223,7 +223,7 @@ def test_nul_byte_is_a_bad_request(gate, upstream):
 def test_authorization_larger_than_a_buffer(gate, upstream, size):
     answer = gate.get(LOADS, headers={"Authorization": "Bearer " + "a" * size})
 
-    refused(answer, 431, "request_header_fields_too_large")
+    check_refused(answer, 431, "request_header_fields_too_large")
     assert answer.get("WWW-Authenticate") is None
     assert upstream.requests == []
 
@@ -235,7 +235,7 @@ def test_key_is_not_taken_from_elsewhere(gate):
                                "Proxy-Authorization": f"Bearer {key.token}",
                                "Cookie": f"token={key.token}"})
 
-    refused(answer, 401, "unauthorized")
+    check_refused(answer, 401, "unauthorized")
 
 
 @pytest.mark.parametrize("members, word", [
@@ -247,7 +247,7 @@ def test_key_is_not_taken_from_elsewhere(gate):
 def test_key_out_of_its_time(gate, upstream, members, word):
     answer = gate.get(LOADS, key=gate.key(**members))
 
-    refused(answer, 401, "unauthorized")
+    check_refused(answer, 401, "unauthorized")
     assert 'error="invalid_token"' in challenge(answer)
     assert upstream.requests == []
     if word:
@@ -277,7 +277,7 @@ def test_mode_of_the_record_must_be_the_token_s(gate, redis):
     key = gate.key(mode="test")
     key.save(mode="live")
 
-    refused(gate.get(LOADS, key=key), 401, "unauthorized")
+    check_refused(gate.get(LOADS, key=key), 401, "unauthorized")
 
 
 @pytest.mark.parametrize("allow, let_in", [
@@ -294,7 +294,7 @@ def test_allow_list(gate, upstream, allow, let_in):
     if let_in:
         assert answer.status == 200
     else:
-        refused(answer, 403, "forbidden")
+        check_refused(answer, 403, "forbidden")
         assert answer.error["details"]["reason"]
         assert "requiredScope" not in answer.error["details"]
         assert upstream.requests == []
@@ -318,7 +318,7 @@ def test_scope(gate, upstream, scopes, let_in):
     if let_in:
         assert answer.status == 200
     else:
-        refused(answer, 403, "forbidden")
+        check_refused(answer, 403, "forbidden")
         assert answer.error["details"]["requiredScope"] == "loads:read"
         assert 'error="insufficient_scope"' in challenge(answer)
         assert upstream.requests == []

@@ -8,7 +8,7 @@ import pytest
 
 import harness
 from admin_calls import (KEY, PIECES, ask, in_days, make_key, make_org, new_id,
-                         refused, stored, stored_key)
+                         check_refused, stored, stored_key)
 from harness import records
 
 GATE = PIECES
@@ -212,7 +212,7 @@ def test_an_id_whose_record_was_not_written_is_unknown(gate):
     gate.redis.client.set(f"kg:id:{{{key_id}}}", "ab" * 32)
 
     for method in ("GET", "DELETE"):
-        refused(gate.admin(method, f"/keys/{key_id}"), 404, "not_found")
+        check_refused(gate.admin(method, f"/keys/{key_id}"), 404, "not_found")
     assert gate.redis.client.get(f"kg:key:{{{'ab' * 32}}}") is None
 
 
@@ -261,7 +261,7 @@ def test_who_may_create_which_key(gate, role, org_access, mode, status):
         assert answer.json()["mode"] == mode
         assert keys == 1
     else:
-        refused(answer, status, {403: "forbidden", 409: "conflict"}[status])
+        check_refused(answer, status, {403: "forbidden", 409: "conflict"}[status])
         assert keys == 0
 
 
@@ -275,7 +275,7 @@ def test_who_may_revoke_which_key(gate, role, mode, status):
     answer = ask(gate, role, "DELETE", f"/keys/{key['id']}")
     assert answer.status == status
     if status == 403:
-        refused(answer, 403, "forbidden")
+        check_refused(answer, 403, "forbidden")
     revoked = stored_key(gate, key["token"]).get("revokedAt")
     assert (revoked is not None) is (status == 200)
 
@@ -284,7 +284,7 @@ def test_who_may_revoke_which_key(gate, role, mode, status):
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_only_an_operator_changes_organisations(gate, role, method):
     org = make_org(gate, "test")
-    refused(ask(gate, role, method, f"/orgs/{org}", {"access": "live"}),
+    check_refused(ask(gate, role, method, f"/orgs/{org}", {"access": "live"}),
             403, "forbidden")
     assert stored(gate, "org", org)["access"] == "test"
 

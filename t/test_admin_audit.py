@@ -8,7 +8,7 @@ import time
 import pytest
 
 from admin_calls import (KEY, PIECES, ask, everything, make_key, make_org,
-                         refused, trail)
+                         check_refused, trail)
 from harness.scripts import shipped
 
 GATE = {
@@ -129,7 +129,7 @@ def test_what_changes_nothing_has_none(gate):
             ("PATCH", "/orgs/nosuch", {"access": "live"}, 404)):
         assert gate.admin(method, target, json=body).status == status
 
-    refused(ask(gate, "read", "DELETE", path), 403, "forbidden")
+    check_refused(ask(gate, "read", "DELETE", path), 403, "forbidden")
     assert len(trail(gate)) == before
 
 
@@ -176,7 +176,7 @@ def test_actors(gate, path, headers, actor, claimed):
 def test_actors_refused(gate, values):
     org = make_org(gate, name="kept")
     headers = [("Keygate-Actor", value) for value in values]
-    refused(gate.admin("PATCH", f"/orgs/{org}", headers=headers,
+    check_refused(gate.admin("PATCH", f"/orgs/{org}", headers=headers,
                        json={"name": "new"}), 400, "bad_request",
             "Keygate-Actor")
     assert gate.admin("GET", f"/orgs/{org}",
@@ -221,7 +221,7 @@ def test_pages_newest_first(make_gate, make_redis):
 @pytest.mark.parametrize("cursor", ["x", "-", "1-", "-1", "1-2-3", "%2B",
                                     "(1-0", "1" * 42 + "-1", "1_0"])
 def test_cursors_refused(gate, cursor):
-    refused(gate.admin("GET", f"/audit?cursor={cursor}"), 400, "bad_request",
+    check_refused(gate.admin("GET", f"/audit?cursor={cursor}"), 400, "bad_request",
             "cursor")
 
 
@@ -295,7 +295,7 @@ def test_a_change_nobody_knows_of_is_told(make_gate, make_redis, make_relay):
     relay.replace("EVALSHA", None, times=1, delay=1.4)
 
     answer = gate.admin("PATCH", f"/orgs/{org}", json={"access": "live"})
-    refused(answer, 503, "service_unavailable")
+    check_refused(answer, 503, "service_unavailable")
     (entry,) = eventually(lambda: [
         entry for entry in map(
             lambda item: {k.decode(): v.decode() for k, v in item[1].items()},

@@ -3,7 +3,7 @@
 import pytest
 
 from admin_calls import (KEY, PIECES, ask, everything, in_days, make_key,
-                         make_org, refused, stored, stored_key)
+                         make_org, check_refused, stored, stored_key)
 from harness import records
 
 GATE = PIECES
@@ -32,9 +32,9 @@ def test_an_organisation_and_its_keys_are_gone(make_gate, make_redis):
             assert gate.get("/v1/loads", key=key["token"]).status == 401
     assert gate.get("/v1/loads", key=kept).status == 200
 
-    refused(gate.admin("GET", f"/orgs/{org}"), 404, "not_found")
-    refused(gate.admin("DELETE", f"/orgs/{org}"), 404, "not_found")
-    refused(gate.admin("GET", f"/keys/{keys[0]['id']}"), 404, "not_found")
+    check_refused(gate.admin("GET", f"/orgs/{org}"), 404, "not_found")
+    check_refused(gate.admin("DELETE", f"/orgs/{org}"), 404, "not_found")
+    check_refused(gate.admin("GET", f"/keys/{keys[0]['id']}"), 404, "not_found")
     assert [one["id"] for one in everything(gate, "/orgs")] == [other]
     assert left_of(gate, org) == []
     for key in keys:
@@ -59,7 +59,7 @@ def test_not_with_a_live_key_that_is_not_revoked(gate):
                                {"key_" + records.base62(20): 10 ** 13})
 
     answer = gate.admin("DELETE", f"/orgs/{org}")
-    refused(answer, 409, "conflict")
+    check_refused(answer, 409, "conflict")
     assert live["id"] in answer.error["message"]
     assert stored(gate, "org", org)["access"] == "live"
     assert stored_key(gate, test["token"])
@@ -87,7 +87,7 @@ def test_a_deletion_that_was_cut_off_is_repeated(gate):
     assert gate.admin("DELETE", f"/orgs/{org}").json()["keys"] == 1
     assert left_of(gate, org) == []
     assert gate.get("/v1/loads", key=key["token"]).status == 401
-    refused(gate.admin("DELETE", f"/orgs/{org}"), 404, "not_found")
+    check_refused(gate.admin("DELETE", f"/orgs/{org}"), 404, "not_found")
 
 
 def test_another_organisations_key_in_its_list_stays(gate):
@@ -125,7 +125,7 @@ def test_a_key_made_meanwhile_is_taken_back(make_gate, make_redis,
     org = make_org(gate)
     relay.replace("EXISTS", b":0\r\n")
 
-    refused(gate.admin("POST", f"/orgs/{org}/keys", json=KEY), 404,
+    check_refused(gate.admin("POST", f"/orgs/{org}/keys", json=KEY), 404,
             "not_found")
     assert list(redis.client.scan_iter("kg:key:*")) == []
     assert [e["action"] for e in everything(gate, "/audit")] == ["org.set"]
@@ -152,5 +152,5 @@ def test_an_organisation_that_changes_meanwhile(make_gate, make_redis,
 @pytest.mark.parametrize("role", ["read", "portal"])
 def test_only_an_operator_deletes(gate, role):
     org = make_org(gate)
-    refused(ask(gate, role, "DELETE", f"/orgs/{org}"), 403, "forbidden")
+    check_refused(ask(gate, role, "DELETE", f"/orgs/{org}"), 403, "forbidden")
     assert stored(gate, "org", org)

@@ -9,7 +9,7 @@ import pytest
 
 import harness
 from admin_calls import (KEY, PIECES, ask, everything, make_key, make_org,
-                         refused, trail)
+                         check_refused, trail)
 from harness import records
 
 GATE = PIECES
@@ -138,8 +138,8 @@ def test_an_empty_export(fresh):
 
 @pytest.mark.parametrize("role", ["read", "portal"])
 def test_an_operator_only(gate, role):
-    refused(ask(gate, role, "GET", "/export"), 403, "forbidden")
-    refused(gate.request("POST", f"/{role}/import",
+    check_refused(ask(gate, role, "GET", "/export"), 403, "forbidden")
+    check_refused(gate.request("POST", f"/{role}/import",
                          body=json.dumps(org_line("a")).encode()), 403,
             "forbidden")
     assert gate.redis.client.get("kg:org:{a}") is None
@@ -184,7 +184,7 @@ def test_an_export_that_breaks_off_is_seen_to(make_gate, make_redis,
         records.make_org(redis.client, "test", f"o{n:03}")
         redis.client.zadd("kg:orgs", {f"o{n:03}": 0})
     relay.replace("GET", b"-LOADING x\r\n", times=1)
-    refused(gate.admin("GET", "/export"), 503, "service_unavailable")
+    check_refused(gate.admin("GET", "/export"), 503, "service_unavailable")
 
     start = relay.count("ZRANGE")
     relay.delay = 0.02
@@ -317,7 +317,7 @@ def test_lines_refused(fresh, line):
     assert why["reason"]
 
     answer = put_back(fresh, lines)
-    refused(answer, 400, "bad_request")
+    check_refused(answer, 400, "bad_request")
     assert answer.error["details"] == {"refused": 1, "refusedLines": [why]}
     assert in_redis(fresh) == {}
     assert trail(fresh) == []
@@ -325,7 +325,7 @@ def test_lines_refused(fresh, line):
 
 def test_a_file_of_something_else_is_not_read_to_its_end(fresh):
     answer = put_back(fresh, b"no\n" * 100000)
-    refused(answer, 400, "bad_request")
+    check_refused(answer, 400, "bad_request")
     assert 100 <= answer.error["details"]["refused"] <= 150
     assert len(answer.error["details"]["refusedLines"]) == 100
 
@@ -340,7 +340,7 @@ def test_a_stored_key_stays_who_it_is(fresh, change):
     line = {**line, "record": {**line["record"], "name": "new", **change}}
 
     assert counts(put_back(fresh, [line], dry_run=True)) == (0, 0, 0, 1)
-    refused(put_back(fresh, [line]), 400, "bad_request")
+    check_refused(put_back(fresh, [line]), 400, "bad_request")
     assert in_redis(fresh) == before
 
 
@@ -348,7 +348,7 @@ def test_an_id_stays_one_keys(fresh):
     put_back(fresh, [org_line("first"), key_line("first", "ab" * 32,
                                                  id="key_1")])
     before = in_redis(fresh)
-    refused(put_back(fresh, [key_line("first", "cd" * 32, id="key_1")]), 400,
+    check_refused(put_back(fresh, [key_line("first", "cd" * 32, id="key_1")]), 400,
             "bad_request")
     assert in_redis(fresh) == before
 
@@ -356,7 +356,7 @@ def test_an_id_stays_one_keys(fresh):
 
     answer = put_back(fresh, [key_line("first", digest, id="key_2")
                               for digest in ("12" * 32, "34" * 32)])
-    refused(answer, 409, "conflict")
+    check_refused(answer, 409, "conflict")
     owner = fresh.redis.client.get("kg:id:{key_2}").decode()
     assert [fresh.redis.client.exists(f"kg:key:{{{digest}}}")
             for digest in ("12" * 32, "34" * 32)] == [
@@ -400,7 +400,7 @@ def test_another_writer_meanwhile(make_gate, make_redis, make_relay):
 @pytest.mark.parametrize("query", ["dry_run=2", "dry_run=true", "dryrun=1"])
 def test_queries_refused(gate, query):
     answer = gate.admin("POST", f"/import?{query}", body=GOOD)
-    refused(answer, 400, "bad_request", query.split("=")[0])
+    check_refused(answer, 400, "bad_request", query.split("=")[0])
     assert gate.redis.client.get("kg:org:{good}") is None
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 
 import harness
-from admin_calls import (KEY, PIECES, make_key, make_org, refused, stored,
+from admin_calls import (KEY, PIECES, make_key, make_org, check_refused, stored,
                          stored_key, trail)
 from harness import records
 
@@ -53,7 +53,7 @@ def test_who_loses_every_race_is_told(make_gate, make_redis, make_relay):
         stop.set()
         writer.join()
 
-    refused(answer, 409, "conflict")
+    check_refused(answer, 409, "conflict")
     assert stored(gate, "org", org)["access"] == "test"
     assert stored(gate, "org", org)["n"] > 8
 
@@ -82,7 +82,7 @@ def test_redis_down(make_gate, make_redis):
 
     with redis.stopped():
         for method, path, body in calls(key["org"], key["id"]):
-            refused(gate.admin(method, path, json=body), 503,
+            check_refused(gate.admin(method, path, json=body), 503,
                     "service_unavailable")
 
 
@@ -94,7 +94,7 @@ def test_redis_frozen(make_gate, make_redis):
     with redis.frozen():
         for method, path, body in calls(key["org"], key["id"])[::4]:
             start = time.monotonic()
-            refused(gate.admin(method, path, json=body), 503,
+            check_refused(gate.admin(method, path, json=body), 503,
                     "service_unavailable")
             assert time.monotonic() - start < 3
 
@@ -115,7 +115,7 @@ def test_redis_refuses_writes(make_gate, make_redis):
         if method == "GET":
             assert answer.status == 200
         else:
-            refused(answer, 503, "service_unavailable")
+            check_refused(answer, 503, "service_unavailable")
 
     assert stored_key(gate, key["token"]).get("revokedAt") is None
     assert stored(gate, "org", key["org"])["access"] == "live"

@@ -11,7 +11,7 @@ import pytest
 
 import harness
 from admin_calls import (KEY, PIECES, ask, everything, in_days, make_key,
-                         make_org, refused, stored, stored_key)
+                         make_org, check_refused, stored, stored_key)
 from harness import records
 
 KEYS = "keygate_keys prefix=tf pepper=%%FOLDER%%/pepper legacy=sha256;"
@@ -107,7 +107,7 @@ def test_patch_refuses(gate, body, field):
     """The last two: the other date is the stored one."""
     key = make_key(gate, notBefore=in_days(2), expiresAt=in_days(30))
     before = stored_key(gate, key["token"])
-    refused(gate.admin("PATCH", f"/keys/{key['id']}", json=body), 400,
+    check_refused(gate.admin("PATCH", f"/keys/{key['id']}", json=body), 400,
             "bad_request", field)
     assert stored_key(gate, key["token"]) == before
 
@@ -121,7 +121,7 @@ def test_who_may_change_which_key(gate, role, mode, status):
     answer = ask(gate, role, "PATCH", f"/keys/{key['id']}", {"name": "new"})
     assert answer.status == status
     if status == 403:
-        refused(answer, 403, "forbidden")
+        check_refused(answer, 403, "forbidden")
     assert (stored_key(gate, key["token"]).get("name") == "new") is (
         status == 200)
 
@@ -202,7 +202,7 @@ def test_a_token_is_taken_over_once(gate):
     take_over(gate, org, token)
     kept = stored(gate, "key", sha256(token))
 
-    refused(take_over(gate, make_org(gate), token), 409, "conflict")
+    check_refused(take_over(gate, make_org(gate), token), 409, "conflict")
     assert stored(gate, "key", sha256(token)) == kept
     assert gate.admin("GET", f"/orgs/{org}").json()["keys"] == 1
 
@@ -228,17 +228,17 @@ def test_hex_digits_of_either_case(gate):
 def test_taking_over_refuses(gate, change, field):
     org = make_org(gate)
     body = {**KEY, "sha256": "ab" * 32, **change}
-    refused(gate.admin("POST", f"/orgs/{org}/keys/import", json=body), 400,
+    check_refused(gate.admin("POST", f"/orgs/{org}/keys/import", json=body), 400,
             "bad_request", field)
     assert gate.admin("GET", f"/orgs/{org}").json()["keys"] == 0
 
 
 def test_taking_over_asks_for_access_and_role(gate):
     org = make_org(gate, "test")
-    refused(take_over(gate, org, old_token(), mode="live"), 409, "conflict")
-    refused(take_over(gate, "nosuch", old_token()), 404, "not_found")
+    check_refused(take_over(gate, org, old_token(), mode="live"), 409, "conflict")
+    check_refused(take_over(gate, "nosuch", old_token()), 404, "not_found")
     for role in ("read", "portal"):
-        refused(ask(gate, role, "POST", f"/orgs/{org}/keys/import",
+        check_refused(ask(gate, role, "POST", f"/orgs/{org}/keys/import",
                     {**KEY, "sha256": "ab" * 32}), 403, "forbidden")
 
 
@@ -246,7 +246,7 @@ def test_not_taken_over_where_legacy_is_off(make_gate):
     gate = make_gate()
     org = make_org(gate)
     answer = take_over(gate, org, old_token())
-    refused(answer, 400, "bad_request")
+    check_refused(answer, 400, "bad_request")
     assert "legacy=sha256" in answer.error["message"]
 
 
@@ -303,12 +303,12 @@ def test_find_reads_what_json_may_escape(gate):
     (b'{"token"', None), (b" " * 65537, None), (b'{"', None)], ids=range(19))
 def test_find_refuses(gate, body, field):
     answer = gate.admin("POST", "/keys/find", body=body)
-    refused(answer, 400, "bad_request", field)
+    check_refused(answer, 400, "bad_request", field)
 
 
 def test_a_token_nobody_has(gate):
     for token in (harness.make_token(), old_token(), "x", "y" * 60000):
-        refused(gate.admin("POST", "/keys/find", json={"token": token}), 404,
+        check_refused(gate.admin("POST", "/keys/find", json={"token": token}), 404,
                 "not_found")
 
 
@@ -317,7 +317,7 @@ def test_find_keeps_nothing_of_the_token(make_gate):
     gate = make_gate(workers="1", level="debug")
     token = harness.make_token()
     entropy = token.split("_")[2].encode()
-    refused(gate.admin("POST", "/keys/find", json={"token": token}), 404,
+    check_refused(gate.admin("POST", "/keys/find", json={"token": token}), 404,
             "not_found")
     time.sleep(0.1)
     assert entropy.decode() not in gate.log() + "".join(gate.access_log())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import harness
 from admin_calls import (PIECES, ask, everything, in_days, make_key, make_org,
-                         refused)
+                         check_refused)
 from harness import records
 
 GATE = PIECES
@@ -201,7 +201,7 @@ def test_what_the_index_has_too_much_is_left_out(gate):
 def test_queries_refused(gate, query, field):
     org = make_org(gate)
     for path in ("/orgs", f"/orgs/{org}/keys", "/audit"):
-        refused(gate.admin("GET", f"{path}?{query}"), 400, "bad_request",
+        check_refused(gate.admin("GET", f"{path}?{query}"), 400, "bad_request",
                 field)
 
 
@@ -209,12 +209,12 @@ def test_cursors_of_other_lists(gate):
     org = make_org(gate)
     other = make_key(gate)
     for cursor in (other["id"], "key_nosuch", org):
-        refused(gate.admin("GET", f"/orgs/{org}/keys?cursor={cursor}"), 400,
+        check_refused(gate.admin("GET", f"/orgs/{org}/keys?cursor={cursor}"), 400,
                 "bad_request", "cursor")
 
 
 def test_keys_of_no_organisation(gate):
-    refused(gate.admin("GET", "/orgs/nosuch/keys"), 404, "not_found")
+    check_refused(gate.admin("GET", "/orgs/nosuch/keys"), 404, "not_found")
 
 
 @pytest.mark.parametrize("role", ["read", "portal", "operator"])

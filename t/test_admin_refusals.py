@@ -4,7 +4,7 @@ import pytest
 
 import harness
 from admin_calls import (KEY, PIECES, in_days, make_key, make_org, new_id,
-                         refused, stored)
+                         check_refused, stored)
 
 GATE = PIECES
 
@@ -40,7 +40,7 @@ GATE = PIECES
 ])
 def test_organisation_fields_refused(gate, body, field):
     org = new_id()
-    refused(gate.admin("PUT", f"/orgs/{org}", json=body), 400, "bad_request",
+    check_refused(gate.admin("PUT", f"/orgs/{org}", json=body), 400, "bad_request",
             field)
     assert gate.redis.client.get(f"kg:org:{{{org}}}") is None
 
@@ -98,7 +98,7 @@ def test_ranges_are_named_and_their_ends_are_in(gate):
 ])
 def test_key_fields_refused(gate, change, field):
     org = make_org(gate)
-    refused(gate.admin("POST", f"/orgs/{org}/keys", json={**KEY, **change}),
+    check_refused(gate.admin("POST", f"/orgs/{org}/keys", json={**KEY, **change}),
             400, "bad_request", field)
     assert gate.admin("GET", f"/orgs/{org}").json()["keys"] == 0
 
@@ -107,7 +107,7 @@ def test_key_fields_refused(gate, change, field):
 def test_key_fields_required(gate, missing):
     org = make_org(gate)
     body = {name: value for name, value in KEY.items() if name != missing}
-    refused(gate.admin("POST", f"/orgs/{org}/keys", json=body), 400,
+    check_refused(gate.admin("POST", f"/orgs/{org}/keys", json=body), 400,
             "bad_request", missing)
 
 
@@ -118,7 +118,7 @@ def test_key_fields_required(gate, missing):
 def test_bodies_that_are_no_json_object(gate, body):
     org = make_org(gate, "test", name="kept")
     for method, path in (("PUT", ""), ("PATCH", ""), ("POST", "/keys")):
-        refused(gate.admin(method, f"/orgs/{org}{path}", body=body), 400,
+        check_refused(gate.admin(method, f"/orgs/{org}{path}", body=body), 400,
                 "bad_request")
     assert stored(gate, "org", org)["name"] == "kept"
 
@@ -146,7 +146,7 @@ def test_bodies_up_to_64_kib(gate, how, size, status):
                             headers={"Transfer-Encoding": "chunked"},
                             body=chunked(padded(size)))
     if status == 400:
-        refused(answer, 400, "bad_request")
+        check_refused(answer, 400, "bad_request")
         assert "64 KiB" in answer.error["message"]
     else:
         assert answer.status == 200
@@ -167,7 +167,7 @@ def test_organisation_ids(gate, org, status):
             assert (answer.status, answer.code) == (400, "bad_request")
             assert answer.error["details"] == {"field": "org"}
         else:
-            refused(answer, 404, "not_found")
+            check_refused(answer, 404, "not_found")
 
 
 @pytest.mark.parametrize("key_id", [
@@ -175,14 +175,14 @@ def test_organisation_ids(gate, org, status):
     "find"])
 def test_unknown_keys(gate, key_id):
     for method in ("GET", "DELETE"):
-        refused(gate.admin(method, f"/keys/{key_id}"), 404, "not_found")
+        check_refused(gate.admin(method, f"/keys/{key_id}"), 404, "not_found")
 
 
 @pytest.mark.parametrize("path", [
     "/", "/nothing", "/orgsx", "/orgs/a/b", "/keys/a/b", "/orgs/acme/",
     "/orgs/acme/keys/"])
 def test_paths_that_are_no_calls(gate, path):
-    refused(gate.admin("GET", path), 404, "not_found")
+    check_refused(gate.admin("GET", path), 404, "not_found")
 
 
 @pytest.mark.parametrize("path, allow, methods", [
@@ -192,7 +192,7 @@ def test_paths_that_are_no_calls(gate, path):
 def test_other_methods(gate, path, allow, methods):
     for method in methods:
         answer = gate.admin(method, path)
-        refused(answer, 405, "method_not_allowed")
+        check_refused(answer, 405, "method_not_allowed")
         assert set(allow.split(", ")) <= set(answer.get("Allow").split(", "))
         assert method not in answer.get("Allow").split(", ")
 
@@ -202,8 +202,8 @@ def test_paths_are_relative_to_the_location(gate):
     org = make_org(gate)
     assert gate.get(f"/portal/orgs/{org}").json()["id"] == org
     assert gate.get(f"/read/orgs/{org}").json()["id"] == org
-    refused(gate.get(f"/portalorgs/{org}"), 404, "not_found")
-    refused(gate.get(f"/portalx/orgs/{org}"), 404, "not_found")
+    check_refused(gate.get(f"/portalorgs/{org}"), 404, "not_found")
+    check_refused(gate.get(f"/portalx/orgs/{org}"), 404, "not_found")
 
 
 def test_head_and_keepalive(gate):
@@ -233,7 +233,7 @@ def test_a_broken_record_is_left_alone(gate, text):
     for method, path, body in (("GET", "", None),
                                ("PATCH", "", {"access": "live"}),
                                ("POST", "/keys", KEY)):
-        refused(gate.admin(method, f"/orgs/{org}{path}", json=body), 500,
+        check_refused(gate.admin(method, f"/orgs/{org}{path}", json=body), 500,
                 "internal_error")
     assert gate.redis.client.get(f"kg:org:{{{org}}}").decode() == text
     gate.wait_log(f'record of organisation "{org}" in Redis is not valid')

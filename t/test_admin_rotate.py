@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from admin_calls import (PIECES, ask, in_days, make_key, make_org, refused,
+from admin_calls import (PIECES, ask, in_days, make_key, make_org, check_refused,
                          stored_key, trail)
 
 GATE = PIECES
@@ -97,13 +97,13 @@ def test_an_earlier_end_stays(gate):
     "31d", "30d1s", "-1", "x", "", "1y", 5, ["1h"], "24 h"])
 def test_overlaps_refused(gate, overlap):
     key = make_key(gate)
-    refused(rotate(gate, key, overlap=overlap), 400, "bad_request", "overlap")
+    check_refused(rotate(gate, key, overlap=overlap), 400, "bad_request", "overlap")
     assert gate.admin("GET", f"/orgs/{key['org']}").json()["keys"] == 1
 
 
 def test_other_fields_refused(gate):
     key = make_key(gate)
-    refused(rotate(gate, key, scopes=["a"]), 400, "bad_request", "scopes")
+    check_refused(rotate(gate, key, scopes=["a"]), 400, "bad_request", "scopes")
 
 
 def test_what_has_ended_is_not_rotated(gate):
@@ -131,7 +131,7 @@ def test_who_may_rotate_which_key(gate, role, access, mode, status):
     answer = rotate(gate, key, role)
     assert answer.status == status, answer
     if status != 201:
-        refused(answer, status, {403: "forbidden", 409: "conflict"}[status])
+        check_refused(answer, status, {403: "forbidden", 409: "conflict"}[status])
         assert stored_key(gate, key["token"]) == before
         assert gate.admin("GET", f"/orgs/{key['org']}").json()["keys"] == 1
 
@@ -168,7 +168,7 @@ def test_the_old_key_stays_when_it_is_cut_off(make_gate, make_redis,
     relay.delay = 0.05
     cutter = threading.Thread(target=cut_after_the_record)
     cutter.start()
-    refused(rotate(gate, old, overlap="0"), 503, "service_unavailable")
+    check_refused(rotate(gate, old, overlap="0"), 503, "service_unavailable")
     cutter.join()
     assert stored_key(gate, old["token"]) == before
 

@@ -27,7 +27,7 @@ def unknown(gate, address, token=None):
         ("X-Real-IP", address)])
 
 
-def refused(answer):
+def check_refused(answer):
     return check_error(answer, 429, "too_many_failures", retry=(1, 60))
 
 
@@ -38,7 +38,7 @@ def exhaust(gate, address):
 
 def test_rate_is_that_of_an_address(gate):
     exhaust(gate, "198.51.100.1")
-    refused(unknown(gate, "198.51.100.1"))
+    check_refused(unknown(gate, "198.51.100.1"))
     assert unknown(gate, "198.51.100.2").status == 401
 
 
@@ -47,7 +47,7 @@ def test_known_unknown_keys_count_too(gate):
     token = make_token()
     for _ in range(RATE):
         assert unknown(gate, "198.51.100.3", token).status == 401
-    refused(unknown(gate, "198.51.100.3", token))
+    check_refused(unknown(gate, "198.51.100.3", token))
 
 
 def test_malformed_keys_do_not_count(gate):
@@ -69,7 +69,7 @@ def test_revoked_and_expired_keys_do_not_count(gate):
 ])
 def test_a_client_has_a_64_of_ipv6(gate, address, same, other):
     exhaust(gate, address)
-    refused(unknown(gate, same))
+    check_refused(unknown(gate, same))
     assert unknown(gate, other).status == 401
 
 
@@ -86,7 +86,7 @@ def test_a_key_in_the_zone_goes_on_working(gate):
     key = gate.key()
     assert unknown(gate, "198.51.100.7", key.token).status == 200
     exhaust(gate, "198.51.100.7")
-    refused(unknown(gate, "198.51.100.7"))
+    check_refused(unknown(gate, "198.51.100.7"))
     for _ in range(20):
         assert unknown(gate, "198.51.100.7", key.token).status == 200
 
@@ -113,7 +113,7 @@ def test_a_flood_costs_no_lookups(gate):
     exhaust(gate, "198.51.100.9")
     before, start = lookups(gate), time.monotonic()
     for _ in range(200):
-        refused(unknown(gate, "198.51.100.9"))
+        check_refused(unknown(gate, "198.51.100.9"))
     seconds = time.monotonic() - start
     assert lookups(gate) - before <= 2 * (seconds + 1)
 
