@@ -398,6 +398,13 @@ ngx_str_t ngx_http_keygate_name(ngx_pool_t *pool, const kg_redis_conf_t *conf,
     const char *kind, const ngx_str_t *slot, const ngx_str_t *rest);
 
 /*
+ * The next of a list of headers, or NULL; begun with the list's part and 0.
+ * Those with hash 0 are there too.
+ */
+ngx_table_elt_t *ngx_http_keygate_next_header(ngx_list_part_t **part,
+    ngx_uint_t *i);
+
+/*
  * Sets a response header, replacing one of that name that is there; value
  * NULL only removes it.  name and value stay the caller's.
  */

@@ -227,24 +227,14 @@ ngx_http_keygate_hide_token(ngx_http_request_t *r, const ngx_str_t *token)
     ngx_table_elt_t  *h;
 
     part = &r->headers_in.headers.part;
-    h = part->elts;
+    i = 0;
 
-    for (i = 0; /* void */ ; i++) {
+    while ((h = ngx_http_keygate_next_header(&part, &i)) != NULL) {
 
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].value.len == token->len
-            && ngx_memcmp(h[i].value.data, token->data, token->len) == 0)
+        if (h->value.len == token->len
+            && ngx_memcmp(h->value.data, token->data, token->len) == 0)
         {
-            h[i].value.len = 0;
+            h->value.len = 0;
         }
     }
 }

@@ -247,6 +247,26 @@ ngx_http_keygate_name(ngx_pool_t *pool, const kg_redis_conf_t *conf,
 }
 
 
+ngx_table_elt_t *
+ngx_http_keygate_next_header(ngx_list_part_t **part, ngx_uint_t *i)
+{
+    ngx_table_elt_t  *h;
+
+    while (*i >= (*part)->nelts) {
+        if ((*part)->next == NULL) {
+            return NULL;
+        }
+
+        *part = (*part)->next;
+        *i = 0;
+    }
+
+    h = (*part)->elts;
+
+    return &h[(*i)++];
+}
+
+
 ngx_int_t
 ngx_http_keygate_set_header(ngx_http_request_t *r, const ngx_str_t *name,
     const ngx_str_t *value)
@@ -257,33 +277,23 @@ ngx_http_keygate_set_header(ngx_http_request_t *r, const ngx_str_t *name,
 
     found = NULL;
     part = &r->headers_out.headers.part;
-    h = part->elts;
+    i = 0;
 
-    for (i = 0; /* void */ ; i++) {
+    while ((h = ngx_http_keygate_next_header(&part, &i)) != NULL) {
 
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                break;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].hash == 0
-            || h[i].key.len != name->len
-            || ngx_strncasecmp(h[i].key.data, name->data, name->len) != 0)
+        if (h->hash == 0
+            || h->key.len != name->len
+            || ngx_strncasecmp(h->key.data, name->data, name->len) != 0)
         {
             continue;
         }
 
         if (value == NULL || found) {
-            h[i].hash = 0;
+            h->hash = 0;
             continue;
         }
 
-        found = &h[i];
+        found = h;
     }
 
     if (value == NULL) {
@@ -354,25 +364,15 @@ ngx_http_keygate_drop_headers(ngx_http_request_t *r, const ngx_str_t *names)
     ngx_table_elt_t  *h;
 
     part = &r->headers_out.headers.part;
-    h = part->elts;
+    i = 0;
 
-    for (i = 0; /* void */ ; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
+    while ((h = ngx_http_keygate_next_header(&part, &i)) != NULL) {
 
         for (name = names; name->len; name++) {
-            if (h[i].key.len == name->len
-                && ngx_strncasecmp(h[i].key.data, name->data, name->len) == 0)
+            if (h->key.len == name->len
+                && ngx_strncasecmp(h->key.data, name->data, name->len) == 0)
             {
-                h[i].hash = 0;
+                h->hash = 0;
                 break;
             }
         }
@@ -399,26 +399,18 @@ ngx_http_keygate_header_out(ngx_http_request_t *r, const char *name)
 
     len = ngx_strlen(name);
     part = &r->headers_out.headers.part;
-    h = part->elts;
+    i = 0;
 
-    for (i = 0; /* void */ ; i++) {
+    while ((h = ngx_http_keygate_next_header(&part, &i)) != NULL) {
 
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return NULL;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].hash && h[i].key.len == len
-            && ngx_strncasecmp(h[i].key.data, (u_char *) name, len) == 0)
+        if (h->hash && h->key.len == len
+            && ngx_strncasecmp(h->key.data, (u_char *) name, len) == 0)
         {
-            return &h[i];
+            return h;
         }
     }
+
+    return NULL;
 }
 
 
@@ -433,28 +425,20 @@ ngx_http_keygate_header_in(ngx_http_request_t *r, const ngx_str_t *name,
     *count = 0;
     first = NULL;
     part = &r->headers_in.headers.part;
-    h = part->elts;
+    i = 0;
 
-    for (i = 0; /* void */ ; i++) {
+    while ((h = ngx_http_keygate_next_header(&part, &i)) != NULL) {
 
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return first;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].key.len == name->len
-            && ngx_strncasecmp(h[i].key.data, name->data, name->len) == 0)
+        if (h->key.len == name->len
+            && ngx_strncasecmp(h->key.data, name->data, name->len) == 0)
         {
             if (first == NULL) {
-                first = &h[i];
+                first = h;
             }
 
             (*count)++;
         }
     }
+
+    return first;
 }

@@ -208,27 +208,19 @@ ngx_http_keygate_later(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     }
 
     part = &r->upstream->headers_in.headers.part;
-    h = part->elts;
+    i = 0;
 
-    for (i = 0; /* void */ ; i++) {
+    while ((h = ngx_http_keygate_next_header(&part, &i)) != NULL) {
 
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return 0;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].key.len == name.len && h[i].value.len
-            && ngx_strncasecmp(h[i].key.data, name.data, name.len) == 0)
+        if (h->key.len == name.len && h->value.len
+            && ngx_strncasecmp(h->key.data, name.data, name.len) == 0)
         {
-            ctx->retry_was = h[i].value;
+            ctx->retry_was = h->value;
             return 1;
         }
     }
+
+    return 0;
 }
 
 
@@ -527,22 +519,12 @@ ngx_http_keygate_answer(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     }
 
     part = &r->headers_out.headers.part;
-    h = part->elts;
+    i = 0;
 
-    for (i = 0; /* void */ ; i++) {
+    while ((h = ngx_http_keygate_next_header(&part, &i)) != NULL) {
 
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return NGX_OK;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].hash == 0
-            || !kg_answer_keeps(ngx_http_keygate_kg(&h[i].key)))
+        if (h->hash == 0
+            || !kg_answer_keeps(ngx_http_keygate_kg(&h->key)))
         {
             continue;
         }
@@ -552,7 +534,9 @@ ngx_http_keygate_answer(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
         }
 
         header = &answer->headers[answer->nheaders++];
-        header->name = *ngx_http_keygate_kg(&h[i].key);
-        header->value = *ngx_http_keygate_kg(&h[i].value);
+        header->name = *ngx_http_keygate_kg(&h->key);
+        header->value = *ngx_http_keygate_kg(&h->value);
     }
+
+    return NGX_OK;
 }
