@@ -1,6 +1,7 @@
 """Who may call: the two layers of access, the 401s, what comes before what."""
 
 import re
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -260,6 +261,24 @@ def test_key_within_its_time(gate):
     key = gate.key(notBefore=PAST, expiresAt=FUTURE, revokedAt=None)
 
     assert gate.get(LOADS, key=key).status == 200
+
+
+def test_clocks_may_differ_by_the_tolerance(make_gate):
+    """Minutes inside of it, and minutes outside; none by default."""
+    def off(minutes):
+        at = datetime.now(timezone.utc) + timedelta(minutes=minutes)
+        return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    times = [{"expiresAt": off(-2)}, {"notBefore": off(2)},
+             {"expiresAt": off(-8)}, {"notBefore": off(8)},
+             {"revokedAt": off(2)}]
+
+    for text, statuses in (("", [401] * 5),
+                           ("tolerance=5m", [200, 200, 401, 401, 401])):
+        gate = make_gate(keys="keygate_keys prefix=tf "
+                         f"pepper=%%FOLDER%%/pepper {text};")
+        assert [gate.get(LOADS, key=gate.key(**members)).status
+                for members in times] == statuses
 
 
 def test_everything_else_gets_one_answer(gate):

@@ -108,6 +108,12 @@ KEYS = [
     ("keygate_keys prefix=tf pepper=.;", "32 to 1024"),
     ("keygate_keys prefix=tf pepper=;", "without a file"),
     ("keygate_keys prefix=tf peper=pepper;", '"pepper=FILE"'),
+    ("keygate_keys prefix=tf pepper=pepper tolerance=6m;", "0 ms to 300 s"),
+    ("keygate_keys prefix=tf pepper=pepper tolerance=-1s;", "0 ms to 300 s"),
+    ("keygate_keys prefix=tf pepper=pepper tolerance=1500ms;",
+     "whole seconds"),
+    ("keygate_keys prefix=tf pepper=pepper tolerance=1s tolerance=1s;",
+     "duplicate"),
     ("keygate_keys prefix=tf pepper=pepper;\n"
      "keygate_keys prefix=tf pepper=pepper;", "duplicate"),
 ]

@@ -86,6 +86,22 @@ kg_rc_t kg_key_view(const kg_str_t *packed, kg_key_t *key);
 kg_rc_t kg_org_view(const kg_str_t *packed, kg_org_t *org);
 
 /*
+ * May the key be used at now, in seconds since the epoch?  It is valid from
+ * notBefore up to expiresAt, that second no more, and tolerance seconds more
+ * on either side for clocks that differ.  A revocation holds whenever it is
+ * said to have been.
+ */
+typedef enum {
+    KG_KEY_VALID = 0,
+    KG_KEY_NOT_YET,
+    KG_KEY_REVOKED,
+    KG_KEY_EXPIRED
+} kg_key_validity_t;
+
+kg_key_validity_t kg_key_validity(const kg_key_t *key, int64_t now,
+    int64_t tolerance);
+
+/*
  * 1 when the key holds the scope: the scope itself, "*", or "<area>:*" for
  * any scope of that area ("loads:*" holds "loads:read", not "loads").
  */

@@ -95,6 +95,25 @@ kg_org_view(const kg_str_t *packed, kg_org_t *org)
 }
 
 
+kg_key_validity_t
+kg_key_validity(const kg_key_t *key, int64_t now, int64_t tolerance)
+{
+    if (key->not_before && key->not_before > now + tolerance) {
+        return KG_KEY_NOT_YET;
+    }
+
+    if (key->revoked_at) {
+        return KG_KEY_REVOKED;
+    }
+
+    if (key->expires_at && key->expires_at <= now - tolerance) {
+        return KG_KEY_EXPIRED;
+    }
+
+    return KG_KEY_VALID;
+}
+
+
 int
 kg_scopes_hold(const kg_str_t *scopes, const kg_str_t *scope)
 {

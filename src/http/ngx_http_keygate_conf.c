@@ -13,8 +13,6 @@ static char *ngx_http_keygate_conf_use(ngx_conf_t *cf, ngx_str_t *param,
     ngx_uint_t *mask);
 static char *ngx_http_keygate_conf_missing(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf, const char *what, const char *right);
-static char *ngx_http_keygate_conf_time(ngx_conf_t *cf, ngx_str_t *param,
-    size_t prefix, ngx_msec_t min, ngx_msec_t max, ngx_msec_t *slot);
 
 
 static ngx_str_t  ngx_http_keygate_uses[NGX_HTTP_KEYGATE_USES] = {
@@ -470,7 +468,7 @@ ngx_http_keygate_conf_missing(ngx_conf_t *cf,
 }
 
 
-static char *
+char *
 ngx_http_keygate_conf_time(ngx_conf_t *cf, ngx_str_t *param, size_t prefix,
     ngx_msec_t min, ngx_msec_t max, ngx_msec_t *slot)
 {

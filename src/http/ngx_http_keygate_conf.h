@@ -149,6 +149,7 @@ typedef struct {
 
     ngx_array_t                  prefixes;      /* ngx_str_t */
     ngx_array_t                  peppers;       /* kg_pepper_t * */
+    ngx_msec_t                   tolerance;     /* of keys' times; whole s */
 
     ngx_array_t                  policies;      /* ..._policy_t * */
     ngx_array_t                  plans;         /* ..._plan_t * */
@@ -271,6 +272,13 @@ char *ngx_http_keygate_conf_default(ngx_conf_t *cf,
 /* "rate=60r/m", its value from prefix on, into a slot that is not set yet. */
 char *ngx_http_keygate_conf_rate(ngx_conf_t *cf, ngx_str_t *param,
     size_t prefix, kg_rate_t *rate);
+
+/*
+ * "valid=10s", its value from prefix on, from min to max ms, into a slot that
+ * is not set yet.
+ */
+char *ngx_http_keygate_conf_time(ngx_conf_t *cf, ngx_str_t *param,
+    size_t prefix, ngx_msec_t min, ngx_msec_t max, ngx_msec_t *slot);
 
 /* 1 when a parameter starts with "name=". */
 ngx_uint_t ngx_http_keygate_conf_starts(const ngx_str_t *param,

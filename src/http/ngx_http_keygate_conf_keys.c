@@ -1,10 +1,15 @@
 
 /*
- * keygate_keys: the prefixes of tokens, the peppers they are digested with, and
- * whether keys of before Keygate are known by their SHA-256.
+ * keygate_keys: the prefixes of tokens, the peppers they are digested with,
+ * how far the clocks that keys' times are compared with may be off, and whether
+ * keys of before Keygate are known by their SHA-256.
  */
 
 #include "ngx_http_keygate.h"
+
+
+/* Clocks that are further apart are not to be lived with, ms. */
+#define NGX_HTTP_KEYGATE_TOLERANCE_MAX  (5 * 60 * 1000)
 
 
 static char *ngx_http_keygate_conf_pepper(ngx_conf_t *cf,
@@ -59,6 +64,25 @@ ngx_http_keygate_conf_keys(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
+        if (ngx_http_keygate_conf_starts(&value[i], "tolerance=")) {
+            rv = ngx_http_keygate_conf_time(cf, &value[i], 10, 0,
+                                            NGX_HTTP_KEYGATE_TOLERANCE_MAX,
+                                            &mcf->tolerance);
+            if (rv != NGX_CONF_OK) {
+                return rv;
+            }
+
+            if (mcf->tolerance % 1000) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid time in \"%V\": it must be whole "
+                                   "seconds, as the times of keys are",
+                                   &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
+            continue;
+        }
+
         if (ngx_strcmp(value[i].data, "legacy=sha256") == 0) {
             mcf->legacy = 1;
             continue;
@@ -66,8 +90,9 @@ ngx_http_keygate_conf_keys(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid parameter \"%V\": it must be "
-                           "\"prefix=NAME\", \"pepper=FILE\" or "
-                           "\"legacy=sha256\"", &value[i]);
+                           "\"prefix=NAME\", \"pepper=FILE\", "
+                           "\"tolerance=TIME\" or \"legacy=sha256\"",
+                           &value[i]);
         return NGX_CONF_ERROR;
     }
 

@@ -287,7 +287,6 @@ ngx_http_keygate_bearer(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 static ngx_int_t
 ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    time_t                         now;
     ngx_int_t                      rc;
     kg_mode_t                      mode;
     ngx_str_t                      name;
@@ -348,29 +347,29 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         return NGX_ERROR;
     }
 
-    now = ngx_time();
-
     /* A token of ours says its mode itself; any other has its record's. */
 
-    if ((!legacy && ctx->key.mode != mode)
-        || (ctx->key.not_before && ctx->key.not_before > now))
-    {
+    if (!legacy && ctx->key.mode != mode) {
         return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
     }
 
-    if (ctx->key.revoked_at) {
+    switch (kg_key_validity(&ctx->key, ngx_time(), mcf->tolerance / 1000)) {
+
+    case KG_KEY_VALID:
+        ctx->found = 1;
+        return NGX_OK;
+
+    case KG_KEY_REVOKED:
         return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED,
                                      "The API key has been revoked");
-    }
 
-    if (ctx->key.expires_at && ctx->key.expires_at <= now) {
+    case KG_KEY_EXPIRED:
         return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED,
                                      "The API key has expired");
+
+    default: /* KG_KEY_NOT_YET */
+        return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
     }
-
-    ctx->found = 1;
-
-    return NGX_OK;
 }
 
 

@@ -189,6 +189,7 @@ ngx_http_keygate_create_main_conf(ngx_conf_t *cf)
     mcf->valid = NGX_CONF_UNSET_MSEC;
     mcf->negative = NGX_CONF_UNSET_MSEC;
     mcf->usage_flush = NGX_CONF_UNSET_MSEC;
+    mcf->tolerance = NGX_CONF_UNSET_MSEC;
     mcf->retention = NGX_CONF_UNSET_MSEC;
     mcf->lease = NGX_CONF_UNSET_MSEC;
     mcf->max_response = NGX_CONF_UNSET_SIZE;
@@ -258,6 +259,7 @@ ngx_http_keygate_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(mcf->valid, 10000);
     ngx_conf_init_msec_value(mcf->negative, 2000);
     ngx_conf_init_msec_value(mcf->usage_flush, 5000);
+    ngx_conf_init_msec_value(mcf->tolerance, 0);
     ngx_conf_init_msec_value(mcf->retention, 24 * 60 * 60 * 1000);
     ngx_conf_init_msec_value(mcf->lease, 30000);
     ngx_conf_init_size_value(mcf->max_response, 256 * 1024);

@@ -340,6 +340,71 @@ test_words(void **state)
 }
 
 
+/*
+ * The seconds at which a key begins and ends to be valid, with clocks that are
+ * right, and with a tolerance of 5 s.
+ */
+
+static void
+test_validity(void **state)
+{
+    size_t    i;
+    kg_key_t  key;
+
+    static const struct {
+        int64_t            not_before;
+        int64_t            expires_at;
+        int64_t            revoked_at;
+        int64_t            now;
+        kg_key_validity_t  exact;
+        kg_key_validity_t  tolerant;
+    } cases[] = {
+        { 0, 0, 0, 1000, KG_KEY_VALID, KG_KEY_VALID },
+
+        { 1000, 0, 0, 994, KG_KEY_NOT_YET, KG_KEY_NOT_YET },
+        { 1000, 0, 0, 995, KG_KEY_NOT_YET, KG_KEY_VALID },
+        { 1000, 0, 0, 999, KG_KEY_NOT_YET, KG_KEY_VALID },
+        { 1000, 0, 0, 1000, KG_KEY_VALID, KG_KEY_VALID },
+
+        { 0, 1000, 0, 999, KG_KEY_VALID, KG_KEY_VALID },
+        { 0, 1000, 0, 1000, KG_KEY_EXPIRED, KG_KEY_VALID },
+        { 0, 1000, 0, 1004, KG_KEY_EXPIRED, KG_KEY_VALID },
+        { 0, 1000, 0, 1005, KG_KEY_EXPIRED, KG_KEY_EXPIRED },
+
+        /* a revocation holds from anywhere, and says more than an expiry */
+
+        { 0, 0, 1000, 1000, KG_KEY_REVOKED, KG_KEY_REVOKED },
+        { 0, 0, 9000, 1000, KG_KEY_REVOKED, KG_KEY_REVOKED },
+        { 0, 500, 900, 1000, KG_KEY_REVOKED, KG_KEY_REVOKED },
+
+        /* a key nobody may know of yet says nothing */
+
+        { 2000, 0, 900, 1000, KG_KEY_NOT_YET, KG_KEY_NOT_YET },
+
+        /* what a damaged record may hold */
+
+        { INT64_MAX, 0, 0, 1000, KG_KEY_NOT_YET, KG_KEY_NOT_YET },
+        { INT64_MIN, INT64_MIN, 0, 1000, KG_KEY_EXPIRED, KG_KEY_EXPIRED },
+        { 0, INT64_MAX, 0, 1000, KG_KEY_VALID, KG_KEY_VALID },
+    };
+
+    (void) state;
+
+    memset(&key, 0, sizeof(kg_key_t));
+
+    for (i = 0; i < kg_count(cases); i++) {
+        key.not_before = cases[i].not_before;
+        key.expires_at = cases[i].expires_at;
+        key.revoked_at = cases[i].revoked_at;
+
+        assert_int_equal(kg_key_validity(&key, cases[i].now, 0),
+                         cases[i].exact);
+        assert_int_equal(kg_key_validity(&key, cases[i].now, 5),
+                         cases[i].tolerant);
+    }
+}
+
+
 int
 main(void)
 {
@@ -349,7 +414,8 @@ main(void)
         cmocka_unit_test(test_damaged_parts),
         cmocka_unit_test(test_scopes_hold),
         cmocka_unit_test(test_names),
-        cmocka_unit_test(test_words)
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_validity)
     };
 
     return cmocka_run_group_tests_name("record_view", tests, NULL, NULL);
