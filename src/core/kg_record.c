@@ -13,6 +13,8 @@
 #define KG_RECORD_VERSION  1
 
 
+static kg_rc_t kg_record_time(kg_draft_t *draft, unsigned field,
+    unsigned char flag, unsigned char *flags);
 static kg_rc_t kg_record_load(const kg_str_t *text, json_t **record,
     const char **why);
 static kg_rc_t kg_record_check_version(const json_t *record,
@@ -28,6 +30,7 @@ kg_key_pack(const kg_str_t *json, unsigned char *buf, size_t cap, size_t *len,
     kg_rc_t         rc;
     kg_draft_t      draft;
     unsigned char  *p;
+    unsigned char   flags;
 
     if (cap < KG_PACKED_KEY_HEAD) {
         return KG_FULL;
@@ -42,17 +45,29 @@ kg_key_pack(const kg_str_t *json, unsigned char *buf, size_t cap, size_t *len,
         return rc;
     }
 
+    flags = (unsigned char) draft.field[KG_FIELD_MODE];
+
+    if (kg_record_time(&draft, KG_FIELD_NOT_BEFORE, KG_PACKED_NOT_BEFORE,
+                       &flags)
+        != KG_OK
+        || kg_record_time(&draft, KG_FIELD_EXPIRES_AT, KG_PACKED_EXPIRES_AT,
+                          &flags)
+           != KG_OK
+        || kg_record_time(&draft, KG_FIELD_REVOKED_AT, KG_PACKED_REVOKED_AT,
+                          &flags)
+           != KG_OK)
+    {
+        return KG_FULL;
+    }
+
     p = buf;
     *p++ = KG_PACKED_KEY;
-    *p++ = (unsigned char) draft.field[KG_FIELD_MODE];
+    *p++ = flags;
     *p++ = (unsigned char) draft.field[KG_FIELD_ID];
     *p++ = (unsigned char) draft.field[KG_FIELD_ORG];
     p = kg_put_le(p, draft.field[KG_FIELD_SCOPES], 2);
     p = kg_put_le(p, draft.field[KG_FIELD_LIMITS], 2);
-    p = kg_put_le(p, draft.field[KG_FIELD_ALLOW], 2);
-    p = kg_put_le(p, draft.field[KG_FIELD_NOT_BEFORE], 8);
-    p = kg_put_le(p, draft.field[KG_FIELD_EXPIRES_AT], 8);
-    kg_put_le(p, draft.field[KG_FIELD_REVOKED_AT], 8);
+    kg_put_le(p, draft.field[KG_FIELD_ALLOW], 2);
 
     *len = draft.pos - buf;
 
@@ -88,6 +103,27 @@ kg_org_pack(const kg_str_t *json, unsigned char *buf, size_t cap, size_t *len,
     kg_put_le(p, draft.field[KG_FIELD_LIMITS], 2);
 
     *len = draft.pos - buf;
+
+    return KG_OK;
+}
+
+
+/* Appends a time of the head, if there is one, and flags it; or KG_FULL. */
+
+static kg_rc_t
+kg_record_time(kg_draft_t *draft, unsigned field, unsigned char flag,
+    unsigned char *flags)
+{
+    if (draft->field[field] == 0) {
+        return KG_OK;
+    }
+
+    if (draft->end - draft->pos < 8) {
+        return KG_FULL;
+    }
+
+    draft->pos = kg_put_le(draft->pos, draft->field[field], 8);
+    *flags |= flag;
 
     return KG_OK;
 }

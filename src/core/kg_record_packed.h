@@ -5,19 +5,19 @@
  *
  * A head of fixed size, then the parts one after another, each as long as the
  * head says; nothing lies between or after them.  Numbers are little-endian
- * and not aligned.
+ * and not aligned.  Most keys have no times: those that do pay for them.
  *
  *     key     0  u8   KG_PACKED_KEY
- *             1  u8   mode
+ *             1  u8   mode, and KG_PACKED_... for each time there is
  *             2  u8   bytes of id
  *             3  u8   bytes of org
  *             4  u16  bytes of scopes
  *             6  u16  bytes of limits
  *             8  u16  bytes of allow
- *            10  u64  not before, seconds since the epoch, 0: none
- *            18  u64  expires at
- *            26  u64  revoked at
- *            34       id, org, scopes, limits, allow
+ *            10       id, org, scopes, limits, allow
+ *                u64  not before, seconds since the epoch; where there is one
+ *                u64  expires at; likewise
+ *                u64  revoked at; likewise
  *
  *     org     0  u8   KG_PACKED_ORG
  *             1  u8   access
@@ -41,11 +41,16 @@
 #include "kg_core.h"
 
 
-#define KG_PACKED_KEY       0x4b
+#define KG_PACKED_KEY       0x6b
 #define KG_PACKED_ORG       0x4f
 
-#define KG_PACKED_KEY_HEAD  34
+#define KG_PACKED_KEY_HEAD  10
 #define KG_PACKED_ORG_HEAD  5
+
+#define KG_PACKED_MODE        0x01
+#define KG_PACKED_NOT_BEFORE  0x02
+#define KG_PACKED_EXPIRES_AT  0x04
+#define KG_PACKED_REVOKED_AT  0x08
 
 
 static inline unsigned char *

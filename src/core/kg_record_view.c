@@ -14,21 +14,28 @@
 
 
 static void kg_view_take(unsigned char **pos, kg_str_t *part, size_t len);
+static int64_t kg_view_time(unsigned char **pos, unsigned there);
 
 
 kg_rc_t
 kg_key_view(const kg_str_t *packed, kg_key_t *key)
 {
-    size_t          id, org, scopes, limits, allow;
+    size_t          id, org, scopes, limits, allow, times;
     unsigned char  *p;
+    unsigned char   flags;
 
     p = packed->data;
 
     if (packed->len < KG_PACKED_KEY_HEAD || p[0] != KG_PACKED_KEY
-        || p[1] > KG_MODE_LIVE)
+        || p[1] >= 2 * KG_PACKED_REVOKED_AT)
     {
         return KG_INVALID;
     }
+
+    flags = p[1];
+    times = !!(flags & KG_PACKED_NOT_BEFORE)
+            + !!(flags & KG_PACKED_EXPIRES_AT)
+            + !!(flags & KG_PACKED_REVOKED_AT);
 
     id = p[2];
     org = p[3];
@@ -39,15 +46,12 @@ kg_key_view(const kg_str_t *packed, kg_key_t *key)
     if (id == 0 || id > KG_KEY_ID_MAX
         || org == 0 || org > KG_ORG_MAX
         || packed->len != KG_PACKED_KEY_HEAD + id + org + scopes + limits
-                          + allow)
+                          + allow + times * 8)
     {
         return KG_INVALID;
     }
 
-    key->mode = (kg_mode_t) p[1];
-    key->not_before = (int64_t) kg_get_le(p + 10, 8);
-    key->expires_at = (int64_t) kg_get_le(p + 18, 8);
-    key->revoked_at = (int64_t) kg_get_le(p + 26, 8);
+    key->mode = (kg_mode_t) (flags & KG_PACKED_MODE);
 
     p += KG_PACKED_KEY_HEAD;
 
@@ -56,6 +60,10 @@ kg_key_view(const kg_str_t *packed, kg_key_t *key)
     kg_view_take(&p, &key->scopes, scopes);
     kg_view_take(&p, &key->limits, limits);
     kg_view_take(&p, &key->allow, allow);
+
+    key->not_before = kg_view_time(&p, flags & KG_PACKED_NOT_BEFORE);
+    key->expires_at = kg_view_time(&p, flags & KG_PACKED_EXPIRES_AT);
+    key->revoked_at = kg_view_time(&p, flags & KG_PACKED_REVOKED_AT);
 
     return KG_OK;
 }
@@ -248,4 +256,22 @@ kg_view_take(unsigned char **pos, kg_str_t *part, size_t len)
     part->len = len;
 
     *pos += len;
+}
+
+
+/* The next time, or 0 where there is none. */
+
+static int64_t
+kg_view_time(unsigned char **pos, unsigned there)
+{
+    int64_t  at;
+
+    if (!there) {
+        return 0;
+    }
+
+    at = (int64_t) kg_get_le(*pos, 8);
+    *pos += 8;
+
+    return at;
 }
