@@ -11,6 +11,7 @@
  * kg:key:{<digest>}
  *     {"v":1,"id":"key_...","org":"acme","mode":"test","scopes":["loads:read"],
  *      "name":"UAT","hint":"tf_test_...Ab3d","pepper":"0a1b2c3d",
+ *      "legacy":false,
  *      "createdAt":"2026-11-22T00:00:00Z","notBefore":null,"expiresAt":null,
  *      "revokedAt":null,"limits":{"default":"120r/m"},
  *      "allow":["203.0.113.0/24"]}

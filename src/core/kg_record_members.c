@@ -42,6 +42,8 @@ static kg_rc_t kg_read_name(kg_draft_t *draft, const json_t *value,
     uint64_t *field);
 static kg_rc_t kg_read_pepper(kg_draft_t *draft, const json_t *value,
     uint64_t *field);
+static kg_rc_t kg_read_legacy(kg_draft_t *draft, const json_t *value,
+    uint64_t *field);
 
 static kg_rc_t kg_json_text(const json_t *value, kg_str_t *text);
 static kg_rc_t kg_draft_add(kg_draft_t *draft, const void *data, size_t len);
@@ -94,6 +96,9 @@ const kg_member_t  kg_key_members[] = {
 
     { "pepper", KG_FIELD_UNPACKED, kg_read_pepper,
       NULL, "\"pepper\" is not 8 lowercase hex digits" },
+
+    { "legacy", KG_FIELD_UNPACKED, kg_read_legacy,
+      NULL, "\"legacy\" is neither true nor false" },
 
     { NULL, 0, NULL, NULL, NULL }
 };
@@ -395,6 +400,16 @@ kg_read_pepper(kg_draft_t *draft, const json_t *value, uint64_t *field)
     }
 
     return KG_OK;
+}
+
+
+static kg_rc_t
+kg_read_legacy(kg_draft_t *draft, const json_t *value, uint64_t *field)
+{
+    (void) draft;
+    (void) field;
+
+    return json_is_boolean(value) ? KG_OK : KG_INVALID;
 }
 
 

@@ -285,6 +285,8 @@ test_key_refused(void **state)
         { "{" KG_KEY ",\"pepper\":\"0a1b2c3\"}", "\"pepper\"" },
         { "{" KG_KEY ",\"pepper\":\"0A1B2C3D\"}", "\"pepper\"" },
         { "{" KG_KEY ",\"pepper\":11111111}", "\"pepper\"" },
+        { "{" KG_KEY ",\"legacy\":\"yes\"}", "\"legacy\"" },
+        { "{" KG_KEY ",\"legacy\":1}", "\"legacy\"" },
         { "{" KG_KEY ",\"createdAt\":\"yesterday\"}", "\"createdAt\"" },
         { "{" KG_KEY ",\"notBefore\":\"2026-11-22\"}", "\"notBefore\"" },
         { "{" KG_KEY ",\"expiresAt\":1795342830}", "\"expiresAt\"" },
