@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md",
 REFERENCE = ROOT / "docs/directives.md"
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
 
-LANGUAGES = {"sh", "http", "text", "json"}
+LANGUAGES = {"sh", "console", "http", "text", "json", "toml", "python"}
 
 MODULE = (ROOT / "src/http/ngx_http_keygate_module.c").read_text("utf-8")
 VARIABLES = (ROOT / "src/http/ngx_http_keygate_variables.c").read_text("utf-8")
