@@ -281,6 +281,20 @@ def test_find_knows_every_pepper(make_gate):
         assert answer.json()["id"] == key["id"]
 
 
+def test_find_knows_the_last_of_many_peppers(make_gate):
+    names = [f"new{n}" for n in range(9)]
+    old = "keygate_keys prefix=tf pepper=%%FOLDER%%/pepper legacy=sha256;"
+    gate = make_gate(keys=old, files={name: name * 12 for name in names})
+    key = make_key(gate)
+    gate.edit(keys=old.replace("pepper=", "".join(
+        f"pepper=%%FOLDER%%/{name} " for name in names) + "pepper=", 1))
+    gate.reload()
+
+    assert gate.get("/v1/loads", key=key["token"]).status == 200
+    answer = gate.admin("POST", "/keys/find", json={"token": key["token"]})
+    assert (answer.status, answer.json()["id"]) == (200, key["id"])
+
+
 def test_find_reads_what_json_may_escape(gate):
     org, token = make_org(gate), "a/b\\c\"" + records.base62(20)
     key_id = take_over(gate, org, token).json()["id"]

@@ -8,15 +8,15 @@
 #include "ngx_http_keygate_admin.h"
 
 
-#define NGX_HTTP_KEYGATE_ADMIN_FIND_MAX  8      /* digests of one token */
-
+typedef struct {
+    u_char                           digest[KG_DIGEST_LEN];
+    ngx_str_t                        hex;
+    ngx_http_keygate_admin_part_t   *stored;
+} ngx_http_keygate_admin_guess_t;
 
 typedef struct {
     ngx_uint_t                       n;
-    u_char                           digest[NGX_HTTP_KEYGATE_ADMIN_FIND_MAX]
-                                           [KG_DIGEST_LEN];
-    ngx_str_t                        hex[NGX_HTTP_KEYGATE_ADMIN_FIND_MAX];
-    ngx_http_keygate_admin_part_t   *stored[NGX_HTTP_KEYGATE_ADMIN_FIND_MAX];
+    ngx_http_keygate_admin_guess_t  *guesses;   /* by each pepper, by none */
     ngx_http_keygate_admin_part_t   *seen;
 } ngx_http_keygate_admin_find_t;
 
@@ -193,16 +193,20 @@ ngx_http_keygate_admin_find_digests(ngx_http_keygate_admin_t *admin,
         return NGX_ERROR;
     }
 
+    find->n = admin->mcf->peppers.nelts + (admin->mcf->legacy ? 1 : 0);
+    find->guesses = ngx_pcalloc(admin->request->pool,
+                                find->n
+                                * sizeof(ngx_http_keygate_admin_guess_t));
+    if (find->guesses == NULL) {
+        return NGX_ERROR;
+    }
+
     admin->data = find;
     peppers = admin->mcf->peppers.elts;
 
-    for (i = 0;
-         i < admin->mcf->peppers.nelts
-         && find->n < NGX_HTTP_KEYGATE_ADMIN_FIND_MAX - 1;
-         i++)
-    {
+    for (i = 0; i < admin->mcf->peppers.nelts; i++) {
         if (kg_pepper_digest(peppers[i], ngx_http_keygate_kg(token),
-                             find->digest[find->n++])
+                             find->guesses[i].digest)
             != KG_OK)
         {
             return NGX_ERROR;
@@ -211,7 +215,7 @@ ngx_http_keygate_admin_find_digests(ngx_http_keygate_admin_t *admin,
 
     if (admin->mcf->legacy) {
         return ngx_http_keygate_admin_find_sha256(token,
-                                                  find->digest[find->n++]);
+                                                  find->guesses[i].digest);
     }
 
     return NGX_OK;
@@ -240,26 +244,28 @@ ngx_http_keygate_admin_find_sha256(ngx_str_t *token, u_char *digest)
 static ngx_int_t
 ngx_http_keygate_admin_find_ask(ngx_http_keygate_admin_t *admin)
 {
-    u_char                         *p;
-    ngx_uint_t                      i;
-    ngx_http_keygate_admin_find_t  *find;
+    u_char                          *p;
+    ngx_uint_t                       i;
+    ngx_http_keygate_admin_find_t   *find;
+    ngx_http_keygate_admin_guess_t  *guess;
 
     find = admin->data;
 
     for (i = 0; i < find->n; i++) {
+        guess = &find->guesses[i];
+
         p = ngx_pnalloc(admin->pool, KG_DIGEST_HEX);
         if (p == NULL) {
             return NGX_ERROR;
         }
 
-        find->hex[i].data = p;
-        find->hex[i].len = KG_DIGEST_HEX;
+        guess->hex.data = p;
+        guess->hex.len = KG_DIGEST_HEX;
 
-        kg_hex(p, find->digest[i], KG_DIGEST_LEN);
+        kg_hex(p, guess->digest, KG_DIGEST_LEN);
 
-        find->stored[i] = ngx_http_keygate_admin_get(admin, "key",
-                                                     &find->hex[i]);
-        if (find->stored[i] == NULL) {
+        guess->stored = ngx_http_keygate_admin_get(admin, "key", &guess->hex);
+        if (guess->stored == NULL) {
             return NGX_ERROR;
         }
     }
@@ -281,7 +287,7 @@ ngx_http_keygate_admin_find_read(ngx_http_keygate_admin_t *admin)
     find = admin->data;
 
     for (i = 0; i < find->n; i++) {
-        if (find->stored[i]->text.data) {
+        if (find->guesses[i].stored->text.data) {
             break;
         }
     }
@@ -293,7 +299,7 @@ ngx_http_keygate_admin_find_read(ngx_http_keygate_admin_t *admin)
     }
 
     rc = ngx_http_keygate_admin_load(admin, KG_ZONE_KEY, &leaked,
-                                     &find->stored[i]->text, &admin->record);
+                                     &find->guesses[i].stored->text, &admin->record);
 
     if (rc == NGX_DECLINED) {
         return ngx_http_keygate_admin_refuse(admin, KG_ERR_INTERNAL_ERROR,
