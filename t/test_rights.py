@@ -21,6 +21,7 @@ GATE = dict(server=REALIP,
                     "include %%ROOT%%/conf/keygate_proxy_params; "
                     "proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; } }")
 
+
 # Addresses
 
 @pytest.mark.parametrize("allow, address, let_in", [
