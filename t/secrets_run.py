@@ -15,7 +15,7 @@ import threading
 
 import harness
 from harness import records, template
-from harness.gate import binary
+from harness.gate import binary, environment
 from harness.ports import wait_for
 
 TOOL = str(template.ROOT / "scripts/keygate")
@@ -344,7 +344,7 @@ class Scene:
         done = subprocess.run(
             [binary(), "-T", "-p", self.gate.folder, "-c", conf, "-e",
              "stderr"], capture_output=True, text=True, timeout=60,
-            check=True)
+            env=environment(leaks=False), check=True)
         assert "keygate_keys" in done.stdout
         self.printed.append(done.stdout + done.stderr)
 

@@ -8,6 +8,9 @@ import pytest
 
 from test_docs_keys import PAGE
 
+# What is written is what the next request sees, not one some milliseconds on.
+GATE = dict(zone="keygate_zone zone=keygate:1m valid=0s negative=0s;")
+
 
 def members(kind):
     """{member: its row} of a table of the page."""
