@@ -64,7 +64,7 @@ class Watch(threading.Thread):
         self.start()
 
     def run(self):
-        while not self.over.wait(0.005):
+        while not self.over.wait(0.02):
             self.look()
 
     def look(self):
