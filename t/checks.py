@@ -17,22 +17,7 @@ def check_error(answer, status, code, details=None, retry=None,
     else the least and most of Retry-After.  request_id: that of the body when
     it is not the answer's own.  head: the answer has no body to look into.
     """
-    assert answer.status == status, answer
-    assert answer.complete, answer
-    assert answer.all("Content-Type") == ["application/json"], answer
-    assert answer.all("Cache-Control") == ["no-store"], answer
-    assert len(answer.all("X-Request-Id")) == 1, answer
-    assert len(answer.all("Content-Length")) <= 1, answer
-
-    for name in LEFT_OVER:
-        assert answer.get(name) is None, answer
-
-    if retry is None:
-        assert answer.all("Retry-After") == [], answer
-    else:
-        assert len(answer.all("Retry-After")) == 1, answer
-        assert answer.get("Retry-After").isdigit(), answer
-        assert retry[0] <= int(answer.get("Retry-After")) <= retry[1], answer
+    check_headers(answer, status, "application/json", retry)
 
     if head:
         assert answer.body == b"", answer
@@ -49,6 +34,44 @@ def check_error(answer, status, code, details=None, retry=None,
     assert error["retryable"] is (retry is not None), answer
     assert error.get("details") == details, answer
     return error
+
+
+def check_headers(answer, status, media_type, retry):
+    """Asserts what the headers of an error are; retry as in check_error()."""
+    assert answer.status == status, answer
+    assert answer.complete, answer
+    assert answer.all("Content-Type") == [media_type], answer
+    assert answer.all("Cache-Control") == ["no-store"], answer
+    assert len(answer.all("X-Request-Id")) == 1, answer
+    assert len(answer.all("Content-Length")) <= 1, answer
+
+    for name in LEFT_OVER:
+        assert answer.get(name) is None, answer
+
+    if retry is None:
+        assert answer.all("Retry-After") == [], answer
+    else:
+        assert len(answer.all("Retry-After")) == 1, answer
+        assert answer.get("Retry-After").isdigit(), answer
+        assert retry[0] <= int(answer.get("Retry-After")) <= retry[1], answer
+
+
+def check_problem(answer, status, code, title, details=None, retry=None,
+                  link="about:blank", more=frozenset()):
+    """Asserts an error as a problem of RFC 9457, and returns it.  link is its
+    type, more are the names of members beside the usual ones."""
+    check_headers(answer, status, "application/problem+json", retry)
+
+    body = answer.json()
+    wanted = {"type": link, "title": title, "status": status, "code": code,
+              "retryable": retry is not None,
+              "requestId": answer.get("X-Request-Id")}
+    assert {name: body.get(name) for name in wanted} == wanted, answer
+    assert body["detail"], answer
+    assert body.get("details") == details, answer
+    assert set(body) == set(wanted) | {"detail"} | set(more) | (
+        set() if details is None else {"details"}), answer
+    return body
 
 
 def check_request_id(answer):

@@ -1,12 +1,11 @@
 
 /*
- * An upstream's error made into the envelope.
+ * An upstream's error made into the shape of all errors.
  *
  * jansson says whether a body is JSON and what its members are, but it would
  * rewrite the numbers in what is kept (0.1 becomes 0.10000000000000001, and
  * integers of more than 64 bits are lost), so the text of what is kept is cut
- * out of the body as it is.  jansson keeps the order of members, and with
- * duplicates rejected the nth member it names is the nth in the text.
+ * out of the body as it is: kg_json.h.
  */
 
 #include <stdlib.h>
@@ -15,25 +14,15 @@
 #include <jansson.h>
 #include <zlib.h>
 
-#include "kg_error.h"
+#include "kg_catalogue.h"
+#include "kg_json.h"
 
 
 #define KG_ERROR_DEPTH_MAX  64      /* arrays and objects in one another */
-#define KG_ERROR_CODE_MAX   64      /* bytes in a code */
 
 #define KG_JSON_FLAGS                                                         \
     (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL                \
      | JSON_DECODE_INT_AS_REAL)
-
-
-/* A walk over the members of an object, in jansson and in the text. */
-typedef struct {
-    json_t               *object;
-    void                 *iter;     /* NULL after the last member */
-    const unsigned char  *p;
-    kg_str_t              value;    /* the member's text */
-    kg_str_t              member;   /* with its name: "name":value */
-} kg_members_t;
 
 
 /*
@@ -88,172 +77,6 @@ kg_gunzip(const kg_str_t *in, kg_str_t *out)
 }
 
 
-/*
- * 1 when the text nests no deeper than KG_ERROR_DEPTH_MAX.  Looked at before
- * the text is parsed, and sure of nothing else about it.
- */
-static int
-kg_json_shallow(const kg_str_t *text)
-{
-    int       quoted;
-    size_t    i;
-    unsigned  depth;
-
-    quoted = 0;
-    depth = 0;
-
-    for (i = 0; i < text->len; i++) {
-
-        switch (text->data[i]) {
-
-        case '"':
-            quoted = !quoted;
-            break;
-
-        case '\\':
-            i += quoted;
-            break;
-
-        case '{':
-        case '[':
-            if (!quoted && ++depth > KG_ERROR_DEPTH_MAX) {
-                return 0;
-            }
-            break;
-
-        case '}':
-        case ']':
-            depth -= !quoted && depth > 0;
-            break;
-        }
-    }
-
-    return 1;
-}
-
-
-/*
- * What follows reads text that jansson accepted whole: every string in it is
- * closed and every bracket has its pair, so none of it looks for an end.
- */
-
-static const unsigned char *
-kg_json_space(const unsigned char *p)
-{
-    while (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r') {
-        p++;
-    }
-
-    return p;
-}
-
-
-static const unsigned char *
-kg_json_string(const unsigned char *p)
-{
-    for (p++; *p != '"'; p++) {
-        p += *p == '\\';
-    }
-
-    return p + 1;
-}
-
-
-/* The end of a member's value. */
-static const unsigned char *
-kg_json_value(const unsigned char *p)
-{
-    unsigned  depth;
-
-    depth = 0;
-
-    for ( ;; ) {
-
-        switch (*p) {
-
-        case '"':
-            p = kg_json_string(p);
-            break;
-
-        case '{':
-        case '[':
-            depth++;
-            p++;
-            break;
-
-        case '}':
-        case ']':
-            depth--;
-            p++;
-            break;
-
-        default:
-            p++;
-            break;
-        }
-
-        if (depth == 0 && strchr(",}] \t\n\r", *p) != NULL) {
-            return p;
-        }
-    }
-}
-
-
-/* Reads the member at members->p, which is behind a "{" or a ",". */
-static void
-kg_members_read(kg_members_t *members)
-{
-    const unsigned char  *name;
-
-    if (members->iter == NULL) {
-        return;
-    }
-
-    name = kg_json_space(members->p);
-
-    members->p = kg_json_space(kg_json_string(name));
-    members->p = kg_json_space(members->p + 1);
-
-    members->member.data = (unsigned char *) name;
-    members->value.data = (unsigned char *) members->p;
-
-    members->p = kg_json_value(members->p);
-
-    members->member.len = (size_t) (members->p - members->member.data);
-    members->value.len = (size_t) (members->p - members->value.data);
-}
-
-
-/* The first member of an object whose text starts at p. */
-static void
-kg_members_first(kg_members_t *members, json_t *object,
-    const unsigned char *p)
-{
-    members->object = object;
-    members->iter = json_object_iter(object);
-    members->p = p + 1;
-
-    kg_members_read(members);
-}
-
-
-static void
-kg_members_next(kg_members_t *members)
-{
-    members->iter = json_object_iter_next(members->object, members->iter);
-    members->p = kg_json_space(members->p) + 1;
-
-    kg_members_read(members);
-}
-
-
-static int
-kg_members_named(const kg_members_t *members, const char *name)
-{
-    return strcmp(json_object_iter_key(members->iter), name) == 0;
-}
-
-
 /* A view of a JSON string; KG_INVALID when it is none. */
 static kg_rc_t
 kg_json_view(const json_t *string, kg_str_t *view)
@@ -269,25 +92,49 @@ kg_json_view(const json_t *string, kg_str_t *view)
 }
 
 
-static int
-kg_code_valid(const kg_str_t *code)
+/*
+ * Joins in buf, which has room for the object's text, the members of an object
+ * whose names are not in known, and finds its details.  p is where its text
+ * begins.
+ */
+static void
+kg_take_members(kg_envelope_t *envelope, json_t *object,
+    const unsigned char *p, const char *const *known, unsigned char *buf)
 {
-    size_t         i;
-    unsigned char  c;
+    size_t          i;
+    kg_members_t    members;
+    unsigned char  *dst;
 
-    if (code->len < 1 || code->len > KG_ERROR_CODE_MAX) {
-        return 0;
-    }
+    dst = buf;
 
-    for (i = 0; i < code->len; i++) {
-        c = code->data[i];
+    for (kg_members_first(&members, object, p);
+         members.iter != NULL;
+         kg_members_next(&members))
+    {
+        if (kg_members_named(&members, "details")) {
+            envelope->details = members.value;
+            continue;
+        }
 
-        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_')) {
-            return 0;
+        for (i = 0; known[i] != NULL; i++) {
+            if (kg_members_named(&members, known[i])) {
+                break;
+            }
+        }
+
+        if (known[i] == NULL) {
+
+            if (dst != buf) {
+                *dst++ = ',';
+            }
+
+            memcpy(dst, members.member.data, members.member.len);
+            dst += members.member.len;
         }
     }
 
-    return 1;
+    envelope->members.data = buf;
+    envelope->members.len = (size_t) (dst - buf);
 }
 
 
@@ -300,17 +147,27 @@ static kg_rc_t
 kg_envelope_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
     unsigned char *buf)
 {
-    json_t         *error;
-    kg_str_t        code, message;
-    kg_members_t    members;
-    unsigned char  *dst;
+    json_t        *error;
+    kg_str_t       code, message;
+    kg_members_t   members;
+
+    static const char *const  known[] = {
+        "code", "message", "retryable", "docUrl", NULL
+    };
+
+    /* What the members of a problem mean is not the upstream's to say. */
+
+    static const char *const  of_problem[] = {
+        "code", "message", "retryable", "docUrl", "type", "title", "status",
+        "detail", "instance", "requestId", NULL
+    };
 
     error = json_object_get(root, "error");
 
     if (!json_is_object(error)
         || kg_json_view(json_object_get(error, "code"), &code) != KG_OK
         || kg_json_view(json_object_get(error, "message"), &message) != KG_OK
-        || !kg_code_valid(&code))
+        || !kg_error_code_valid(&code))
     {
         return KG_INVALID;
     }
@@ -318,36 +175,55 @@ kg_envelope_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
     envelope->code = code;
     envelope->message = message;
 
+    (void) kg_json_view(json_object_get(error, "docUrl"), &envelope->doc_url);
+
     kg_members_first(&members, root, kg_json_space(text->data));
 
     while (!kg_members_named(&members, "error")) {
         kg_members_next(&members);
     }
 
-    dst = buf;
+    kg_take_members(envelope, error, members.value.data,
+                    envelope->format == KG_FORMAT_PROBLEM ? of_problem : known,
+                    buf);
 
-    for (kg_members_first(&members, error, members.value.data);
-         members.iter != NULL;
-         kg_members_next(&members))
+    return KG_OK;
+}
+
+
+/* The same of an upstream's own problem, which has a code. */
+static kg_rc_t
+kg_problem_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
+    unsigned char *buf)
+{
+    kg_str_t  code, message, title, type;
+
+    static const char *const  known[] = {
+        "code", "retryable", "type", "title", "status", "detail", "requestId",
+        NULL
+    };
+
+    if (!json_is_object(root)
+        || kg_json_view(json_object_get(root, "code"), &code) != KG_OK
+        || kg_json_view(json_object_get(root, "title"), &title) != KG_OK
+        || !kg_error_code_valid(&code))
     {
-        if (kg_members_named(&members, "details")) {
-            envelope->details = members.value;
-
-        } else if (!kg_members_named(&members, "code")
-                   && !kg_members_named(&members, "message")
-                   && !kg_members_named(&members, "retryable"))
-        {
-            if (dst != buf) {
-                *dst++ = ',';
-            }
-
-            memcpy(dst, members.member.data, members.member.len);
-            dst += members.member.len;
-        }
+        return KG_INVALID;
     }
 
-    envelope->members.data = buf;
-    envelope->members.len = (size_t) (dst - buf);
+    envelope->code = code;
+    envelope->message = title;
+    envelope->title = title;
+
+    if (kg_json_view(json_object_get(root, "detail"), &message) == KG_OK) {
+        envelope->message = message;
+    }
+
+    if (kg_json_view(json_object_get(root, "type"), &type) == KG_OK) {
+        envelope->doc_url = type;
+    }
+
+    kg_take_members(envelope, root, kg_json_space(text->data), known, buf);
 
     return KG_OK;
 }
@@ -370,12 +246,36 @@ kg_details_upstream(kg_envelope_t *envelope, const kg_str_t *text,
 
 
 /*
- * Writes the envelope of an error with this text for its body (empty when it
- * is not looked at).  KG_OK or KG_ERROR.
+ * What the upstream's text says of the error: its own envelope or problem, or
+ * what of another body is kept.  buf has room for the text and 13 bytes more.
+ */
+static void
+kg_error_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
+    unsigned char *buf)
+{
+    if (kg_envelope_take(envelope, root, text, buf) == KG_OK
+        || (envelope->format == KG_FORMAT_PROBLEM
+            && kg_problem_take(envelope, root, text, buf) == KG_OK))
+    {
+        return;
+    }
+
+    if (text->len <= KG_ERROR_DETAIL_MAX
+        && (envelope->status == 400 || envelope->status == 409
+            || envelope->status == 422))
+    {
+        kg_details_upstream(envelope, text, buf);
+    }
+}
+
+
+/*
+ * Writes the error with this text for its body (empty when it is not looked
+ * at).  KG_OK or KG_ERROR.
  */
 static kg_rc_t
 kg_error_of_text(const kg_upstream_error_t *in, const kg_str_t *text,
-    kg_str_t *out, int *retryable)
+    kg_shaped_t *out)
 {
     json_t            *root;
     kg_rc_t            rc;
@@ -383,9 +283,11 @@ kg_error_of_text(const kg_upstream_error_t *in, const kg_str_t *text,
     unsigned char     *buf;
     const kg_error_t  *error;
 
-    error = kg_error_of_status(in->status);
+    error = kg_catalogue_of_status(in->catalogue, in->status);
 
     memset(&envelope, 0, sizeof(envelope));
+    envelope.format = in->format;
+    envelope.status = in->status;
     envelope.code = error->code;
     envelope.message = error->message;
     envelope.request_id = in->request_id;
@@ -398,27 +300,28 @@ kg_error_of_text(const kg_upstream_error_t *in, const kg_str_t *text,
         return KG_ERROR;
     }
 
-    if (text->len > 0 && kg_json_shallow(text)) {
+    if (text->len > 0 && kg_json_shallow(text, KG_ERROR_DEPTH_MAX)) {
         root = json_loadb((const char *) text->data, text->len, KG_JSON_FLAGS,
                           NULL);
     }
 
-    if (root != NULL && kg_envelope_take(&envelope, root, text, buf) != KG_OK
-        && text->len <= KG_ERROR_DETAIL_MAX
-        && (in->status == 400 || in->status == 409 || in->status == 422))
-    {
-        kg_details_upstream(&envelope, text, buf);
+    if (root != NULL) {
+        kg_error_take(&envelope, root, text, buf);
     }
+
+    kg_catalogue_document(in->catalogue, &envelope);
 
     envelope.retryable = kg_error_retryable(in->status, &envelope.code,
                                             in->safe);
 
-    out->len = kg_envelope_write(&envelope, NULL);
-    out->data = malloc(out->len);
+    out->text.len = kg_envelope_write(&envelope, NULL);
+    out->text.data = malloc(out->text.len);
 
-    if (out->data != NULL) {
-        (void) kg_envelope_write(&envelope, out->data);
-        *retryable = envelope.retryable;
+    if (out->text.data != NULL) {
+        (void) kg_envelope_write(&envelope, out->text.data);
+        out->retryable = envelope.retryable;
+        out->code_len = envelope.code.len;
+        memcpy(out->code, envelope.code.data, envelope.code.len);
         rc = KG_OK;
     }
 
@@ -430,7 +333,7 @@ kg_error_of_text(const kg_upstream_error_t *in, const kg_str_t *text,
 
 
 kg_rc_t
-kg_error_shape(const kg_upstream_error_t *in, kg_str_t *out, int *retryable)
+kg_error_shape(const kg_upstream_error_t *in, kg_shaped_t *out)
 {
     kg_rc_t   rc;
     kg_str_t  plain, text;
@@ -454,7 +357,7 @@ kg_error_shape(const kg_upstream_error_t *in, kg_str_t *out, int *retryable)
         }
     }
 
-    rc = kg_error_of_text(in, &text, out, retryable);
+    rc = kg_error_of_text(in, &text, out);
 
     free(plain.data);
 

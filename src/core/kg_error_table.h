@@ -69,156 +69,252 @@ typedef enum {
 
 static const kg_error_t  kg_errors[KG_ERR_N] = {
 
-    { kg_string("bad_request"), 400,
-      kg_string("The request is not valid") },
+    { .code = kg_string("bad_request"),
+      .status = 400,
+      .phrase = kg_string("Bad Request"),
+      .message = kg_string("The request is not valid") },
 
-    { kg_string("missing_idempotency_key"), 400,
-      kg_string("The Idempotency-Key header is required") },
+    { .code = kg_string("missing_idempotency_key"),
+      .status = 400,
+      .message = kg_string("The Idempotency-Key header is required") },
 
-    { kg_string("invalid_idempotency_key"), 400,
-      kg_string("The Idempotency-Key header must be 1 to 255 visible "
-                "ASCII characters, sent once") },
+    { .code = kg_string("invalid_idempotency_key"),
+      .status = 400,
+      .message = kg_string("The Idempotency-Key header must be 1 to 255 "
+                           "visible ASCII characters, sent once") },
 
-    { kg_string("unauthorized"), 401,
-      kg_string("The API key is missing or not valid") },
+    { .code = kg_string("unauthorized"),
+      .status = 401,
+      .phrase = kg_string("Unauthorized"),
+      .message = kg_string("The API key is missing or not valid") },
 
-    { kg_string("payment_required"), 402,
-      kg_string("Payment is required") },
+    { .code = kg_string("payment_required"),
+      .status = 402,
+      .phrase = kg_string("Payment Required"),
+      .message = kg_string("Payment is required") },
 
-    { kg_string("forbidden"), 403,
-      kg_string("This API key is not allowed to do this") },
+    { .code = kg_string("forbidden"),
+      .status = 403,
+      .phrase = kg_string("Forbidden"),
+      .message = kg_string("This API key is not allowed to do this") },
 
-    { kg_string("partner_access_not_enabled"), 403,
-      kg_string("Partner API access is not enabled for this organisation") },
+    { .code = kg_string("partner_access_not_enabled"),
+      .status = 403,
+      .message = kg_string("Partner API access is not enabled for this "
+                           "organisation") },
 
-    { kg_string("live_access_not_enabled"), 403,
-      kg_string("Live API access is not enabled for this organisation") },
+    { .code = kg_string("live_access_not_enabled"),
+      .status = 403,
+      .message = kg_string("Live API access is not enabled for this "
+                           "organisation") },
 
-    { kg_string("partner_access_disabled"), 403,
-      kg_string("Partner API access is disabled for this organisation") },
+    { .code = kg_string("partner_access_disabled"),
+      .status = 403,
+      .message = kg_string("Partner API access is disabled for this "
+                           "organisation") },
 
-    { kg_string("not_found"), 404,
-      kg_string("Nothing was found at this address") },
+    { .code = kg_string("not_found"),
+      .status = 404,
+      .phrase = kg_string("Not Found"),
+      .message = kg_string("Nothing was found at this address") },
 
-    { kg_string("method_not_allowed"), 405,
-      kg_string("This method is not allowed here") },
+    { .code = kg_string("method_not_allowed"),
+      .status = 405,
+      .phrase = kg_string("Method Not Allowed"),
+      .message = kg_string("This method is not allowed here") },
 
-    { kg_string("not_acceptable"), 406,
-      kg_string("No acceptable representation is available") },
+    { .code = kg_string("not_acceptable"),
+      .status = 406,
+      .phrase = kg_string("Not Acceptable"),
+      .message = kg_string("No acceptable representation is available") },
 
-    { kg_string("proxy_authentication_required"), 407,
-      kg_string("Proxy authentication is required") },
+    { .code = kg_string("proxy_authentication_required"),
+      .status = 407,
+      .phrase = kg_string("Proxy Authentication Required"),
+      .message = kg_string("Proxy authentication is required") },
 
-    { kg_string("request_timeout"), 408,
-      kg_string("The request took too long to arrive") },
+    { .code = kg_string("request_timeout"),
+      .status = 408,
+      .phrase = kg_string("Request Timeout"),
+      .message = kg_string("The request took too long to arrive") },
 
-    { kg_string("conflict"), 409,
-      kg_string("The request conflicts with the current state") },
+    { .code = kg_string("conflict"),
+      .status = 409,
+      .phrase = kg_string("Conflict"),
+      .message = kg_string("The request conflicts with the current state") },
 
-    { kg_string("idempotency_conflict"), 409,
-      kg_string("This Idempotency-Key was used with a different request") },
+    { .code = kg_string("idempotency_conflict"),
+      .status = 409,
+      .message = kg_string("This Idempotency-Key was used with a different "
+                           "request") },
 
-    { kg_string("idempotency_in_progress"), 409,
-      kg_string("A request with this Idempotency-Key is still in progress") },
+    { .code = kg_string("idempotency_in_progress"),
+      .status = 409,
+      .message = kg_string("A request with this Idempotency-Key is still "
+                           "in progress") },
 
-    { kg_string("idempotency_outcome_unknown"), 409,
-      kg_string("The outcome of the first request with this "
-                "Idempotency-Key is not known") },
+    { .code = kg_string("idempotency_outcome_unknown"),
+      .status = 409,
+      .message = kg_string("The outcome of the first request with this "
+                           "Idempotency-Key is not known") },
 
-    { kg_string("idempotency_replay_unavailable"), 409,
-      kg_string("The request with this Idempotency-Key was executed, but "
-                "its answer cannot be repeated") },
+    { .code = kg_string("idempotency_replay_unavailable"),
+      .status = 409,
+      .message = kg_string("The request with this Idempotency-Key was "
+                           "executed, but its answer cannot be repeated") },
 
-    { kg_string("gone"), 410,
-      kg_string("This resource is no longer available") },
+    { .code = kg_string("gone"),
+      .status = 410,
+      .phrase = kg_string("Gone"),
+      .message = kg_string("This resource is no longer available") },
 
-    { kg_string("length_required"), 411,
-      kg_string("The Content-Length header is required") },
+    { .code = kg_string("length_required"),
+      .status = 411,
+      .phrase = kg_string("Length Required"),
+      .message = kg_string("The Content-Length header is required") },
 
-    { kg_string("precondition_failed"), 412,
-      kg_string("A precondition of the request does not hold") },
+    { .code = kg_string("precondition_failed"),
+      .status = 412,
+      .phrase = kg_string("Precondition Failed"),
+      .message = kg_string("A precondition of the request does not hold") },
 
-    { kg_string("content_too_large"), 413,
-      kg_string("The request body is too large") },
+    { .code = kg_string("content_too_large"),
+      .status = 413,
+      .phrase = kg_string("Content Too Large"),
+      .message = kg_string("The request body is too large") },
 
-    { kg_string("uri_too_long"), 414,
-      kg_string("The request address is too long") },
+    { .code = kg_string("uri_too_long"),
+      .status = 414,
+      .phrase = kg_string("URI Too Long"),
+      .message = kg_string("The request address is too long") },
 
-    { kg_string("unsupported_media_type"), 415,
-      kg_string("The content type of the request is not supported") },
+    { .code = kg_string("unsupported_media_type"),
+      .status = 415,
+      .phrase = kg_string("Unsupported Media Type"),
+      .message = kg_string("The content type of the request is not "
+                           "supported") },
 
-    { kg_string("range_not_satisfiable"), 416,
-      kg_string("The requested range is not available") },
+    { .code = kg_string("range_not_satisfiable"),
+      .status = 416,
+      .phrase = kg_string("Range Not Satisfiable"),
+      .message = kg_string("The requested range is not available") },
 
-    { kg_string("expectation_failed"), 417,
-      kg_string("The Expect header cannot be met") },
+    { .code = kg_string("expectation_failed"),
+      .status = 417,
+      .phrase = kg_string("Expectation Failed"),
+      .message = kg_string("The Expect header cannot be met") },
 
-    { kg_string("misdirected_request"), 421,
-      kg_string("The request reached a server that does not serve this "
-                "host") },
+    { .code = kg_string("misdirected_request"),
+      .status = 421,
+      .phrase = kg_string("Misdirected Request"),
+      .message = kg_string("The request reached a server that does not "
+                           "serve this host") },
 
-    { kg_string("unprocessable_content"), 422,
-      kg_string("The request is well formed but cannot be processed") },
+    { .code = kg_string("unprocessable_content"),
+      .status = 422,
+      .phrase = kg_string("Unprocessable Content"),
+      .message = kg_string("The request is well formed but cannot be "
+                           "processed") },
 
-    { kg_string("locked"), 423,
-      kg_string("The resource is locked") },
+    { .code = kg_string("locked"),
+      .status = 423,
+      .phrase = kg_string("Locked"),
+      .message = kg_string("The resource is locked") },
 
-    { kg_string("failed_dependency"), 424,
-      kg_string("An action this request depends on failed") },
+    { .code = kg_string("failed_dependency"),
+      .status = 424,
+      .phrase = kg_string("Failed Dependency"),
+      .message = kg_string("An action this request depends on failed") },
 
-    { kg_string("too_early"), 425,
-      kg_string("The request was sent too early and must be repeated") },
+    { .code = kg_string("too_early"),
+      .status = 425,
+      .phrase = kg_string("Too Early"),
+      .message = kg_string("The request was sent too early and must be "
+                           "repeated") },
 
-    { kg_string("upgrade_required"), 426,
-      kg_string("Another protocol version is required") },
+    { .code = kg_string("upgrade_required"),
+      .status = 426,
+      .phrase = kg_string("Upgrade Required"),
+      .message = kg_string("Another protocol version is required") },
 
-    { kg_string("precondition_required"), 428,
-      kg_string("The request must be conditional") },
+    { .code = kg_string("precondition_required"),
+      .status = 428,
+      .phrase = kg_string("Precondition Required"),
+      .message = kg_string("The request must be conditional") },
 
-    { kg_string("rate_limited"), 429,
-      kg_string("Rate limit exceeded") },
+    { .code = kg_string("rate_limited"),
+      .status = 429,
+      .phrase = kg_string("Too Many Requests"),
+      .message = kg_string("Rate limit exceeded") },
 
-    { kg_string("too_many_failures"), 429,
-      kg_string("Too many failed attempts from this address") },
+    { .code = kg_string("too_many_failures"),
+      .status = 429,
+      .message = kg_string("Too many failed attempts from this address") },
 
-    { kg_string("request_header_fields_too_large"), 431,
-      kg_string("The request headers are too large") },
+    { .code = kg_string("request_header_fields_too_large"),
+      .status = 431,
+      .phrase = kg_string("Request Header Fields Too Large"),
+      .message = kg_string("The request headers are too large") },
 
-    { kg_string("unavailable_for_legal_reasons"), 451,
-      kg_string("This resource is unavailable for legal reasons") },
+    { .code = kg_string("unavailable_for_legal_reasons"),
+      .status = 451,
+      .phrase = kg_string("Unavailable For Legal Reasons"),
+      .message = kg_string("This resource is unavailable for legal reasons") },
 
-    { kg_string("internal_error"), 500,
-      kg_string("Something went wrong on our side") },
+    { .code = kg_string("internal_error"),
+      .status = 500,
+      .phrase = kg_string("Internal Server Error"),
+      .message = kg_string("Something went wrong on our side") },
 
-    { kg_string("not_implemented"), 501,
-      kg_string("The server does not support this request") },
+    { .code = kg_string("not_implemented"),
+      .status = 501,
+      .phrase = kg_string("Not Implemented"),
+      .message = kg_string("The server does not support this request") },
 
-    { kg_string("bad_gateway"), 502,
-      kg_string("The service gave no usable answer") },
+    { .code = kg_string("bad_gateway"),
+      .status = 502,
+      .phrase = kg_string("Bad Gateway"),
+      .message = kg_string("The service gave no usable answer") },
 
-    { kg_string("service_unavailable"), 503,
-      kg_string("The service is temporarily unavailable") },
+    { .code = kg_string("service_unavailable"),
+      .status = 503,
+      .phrase = kg_string("Service Unavailable"),
+      .message = kg_string("The service is temporarily unavailable") },
 
-    { kg_string("gateway_timeout"), 504,
-      kg_string("The service did not answer in time") },
+    { .code = kg_string("gateway_timeout"),
+      .status = 504,
+      .phrase = kg_string("Gateway Timeout"),
+      .message = kg_string("The service did not answer in time") },
 
-    { kg_string("http_version_not_supported"), 505,
-      kg_string("This HTTP version is not supported") },
+    { .code = kg_string("http_version_not_supported"),
+      .status = 505,
+      .phrase = kg_string("HTTP Version Not Supported"),
+      .message = kg_string("This HTTP version is not supported") },
 
-    { kg_string("variant_also_negotiates"), 506,
-      kg_string("Content negotiation failed on the server") },
+    { .code = kg_string("variant_also_negotiates"),
+      .status = 506,
+      .phrase = kg_string("Variant Also Negotiates"),
+      .message = kg_string("Content negotiation failed on the server") },
 
-    { kg_string("insufficient_storage"), 507,
-      kg_string("The server cannot store what the request needs") },
+    { .code = kg_string("insufficient_storage"),
+      .status = 507,
+      .phrase = kg_string("Insufficient Storage"),
+      .message = kg_string("The server cannot store what the request needs") },
 
-    { kg_string("loop_detected"), 508,
-      kg_string("The server found an endless loop in the request") },
+    { .code = kg_string("loop_detected"),
+      .status = 508,
+      .phrase = kg_string("Loop Detected"),
+      .message = kg_string("The server found an endless loop in the request") },
 
-    { kg_string("not_extended"), 510,
-      kg_string("The request lacks a required extension") },
+    { .code = kg_string("not_extended"),
+      .status = 510,
+      .phrase = kg_string("Not Extended"),
+      .message = kg_string("The request lacks a required extension") },
 
-    { kg_string("network_authentication_required"), 511,
-      kg_string("Network authentication is required") },
+    { .code = kg_string("network_authentication_required"),
+      .status = 511,
+      .phrase = kg_string("Network Authentication Required"),
+      .message = kg_string("Network authentication is required") },
 
 };
 

@@ -13,6 +13,7 @@
 #include <ngx_http.h>
 
 #include "kg_answer.h"
+#include "kg_catalogue.h"
 #include "kg_core.h"
 #include "kg_digest.h"
 #include "kg_error.h"
@@ -187,7 +188,8 @@ typedef struct {
     ngx_http_keygate_table_t    *table;
     ngx_array_t                 *limits;        /* ..._limit_t * */
     ngx_array_t                 *tokens;        /* ngx_http_complex_value_t */
-    ngx_uint_t                   errors;
+    ngx_uint_t                   errors;        /* KG_FORMAT_... */
+    kg_catalogue_t              *catalogue;     /* NULL: the built-in one */
     ngx_str_t                    realm;
     ngx_uint_t                   role;          /* of keygate_admin, or 0 */
     ngx_http_complex_value_t    *actor;         /* of keygate_admin, or NULL */
@@ -232,6 +234,10 @@ char *ngx_http_keygate_conf_token(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_keygate_conf_realm(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* ngx_http_keygate_conf_errors.c */
+char *ngx_http_keygate_conf_errors(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 /* Policies by name; NULL when there is none. */

@@ -24,13 +24,6 @@ static void ngx_http_keygate_exit_process(ngx_cycle_t *cycle);
 static void ngx_http_keygate_cleanup(void *data);
 
 
-static ngx_conf_enum_t  ngx_http_keygate_errors[] = {
-    { ngx_string("off"), 0 },
-    { ngx_string("envelope"), 1 },
-    { ngx_null_string, 0 }
-};
-
-
 static ngx_command_t  ngx_http_keygate_commands[] = {
 
     { ngx_string("keygate_redis"),
@@ -125,11 +118,11 @@ static ngx_command_t  ngx_http_keygate_commands[] = {
       NULL },
 
     { ngx_string("keygate_errors"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_keygate_conf_errors,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_keygate_loc_conf_t, errors),
-      &ngx_http_keygate_errors },
+      0,
+      NULL },
 
     { ngx_string("keygate_admin"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
@@ -290,7 +283,7 @@ ngx_http_keygate_create_loc_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    /* set by ngx_pcalloc(): table, actor = NULL, role = 0 */
+    /* set by ngx_pcalloc(): table, actor, catalogue = NULL, role = 0 */
 
     lcf->mode = NGX_CONF_UNSET_UINT;
     lcf->errors = NGX_CONF_UNSET_UINT;
@@ -332,7 +325,12 @@ ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->table = prev->table;
     }
 
-    ngx_conf_merge_uint_value(conf->errors, prev->errors, 0);
+    if (conf->errors == NGX_CONF_UNSET_UINT) {
+        conf->errors = (prev->errors == NGX_CONF_UNSET_UINT)
+                       ? KG_FORMAT_OFF : prev->errors;
+        conf->catalogue = prev->catalogue;
+    }
+
     ngx_conf_merge_ptr_value(conf->tokens, prev->tokens, NULL);
     ngx_conf_merge_str_value(conf->realm, prev->realm, "");
 

@@ -17,6 +17,7 @@ static ngx_int_t ngx_http_keygate_challenge(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_rate_limit(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
+static kg_format_t ngx_http_keygate_format(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_keygate_own(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_free(void *data);
@@ -85,7 +86,13 @@ ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     ngx_http_clear_etag(r);
     r->headers_out.content_encoding = NULL;
 
-    ngx_str_set(&r->headers_out.content_type, "application/json");
+    if (ngx_http_keygate_format(r) == KG_FORMAT_PROBLEM) {
+        ngx_str_set(&r->headers_out.content_type, "application/problem+json");
+
+    } else {
+        ngx_str_set(&r->headers_out.content_type, "application/json");
+    }
+
     r->headers_out.content_type_len = r->headers_out.content_type.len;
     r->headers_out.content_type_lowcase = NULL;
     r->headers_out.charset.len = 0;
@@ -102,18 +109,22 @@ static ngx_int_t
 ngx_http_keygate_envelope(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     ngx_uint_t safe, int *retryable)
 {
-    const kg_error_t  *error;
-    kg_envelope_t      envelope;
+    const kg_error_t             *error;
+    kg_envelope_t                 envelope;
+    ngx_http_keygate_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
     ngx_memzero(&envelope, sizeof(kg_envelope_t));
 
     if (ngx_http_keygate_own(r, ctx)) {
-        error = ctx->error;
+        error = kg_catalogue_entry(lcf->catalogue, ctx->error);
         envelope.details = *ngx_http_keygate_kg(&ctx->details);
         envelope.message = *ngx_http_keygate_kg(&ctx->message);
 
     } else {
-        error = kg_error_of_status(r->headers_out.status);
+        error = kg_catalogue_of_status(lcf->catalogue,
+                                       r->headers_out.status);
     }
 
     if (envelope.message.len == 0) {
@@ -122,9 +133,13 @@ ngx_http_keygate_envelope(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
 
     *retryable = kg_error_retryable(r->headers_out.status, &error->code, safe);
 
+    envelope.format = ngx_http_keygate_format(r);
+    envelope.status = r->headers_out.status;
     envelope.code = error->code;
     envelope.retryable = *retryable;
     envelope.request_id = *ngx_http_keygate_kg(&ctx->request_id);
+
+    kg_catalogue_document(lcf->catalogue, &envelope);
 
     ctx->held_len = kg_envelope_write(&envelope, NULL);
 
@@ -143,10 +158,13 @@ static ngx_int_t
 ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable)
 {
-    kg_str_t              out;
-    ngx_table_elt_t      *h;
-    ngx_pool_cleanup_t   *cln;
-    kg_upstream_error_t   in;
+    kg_shaped_t                   out;
+    ngx_table_elt_t              *h;
+    ngx_pool_cleanup_t           *cln;
+    kg_upstream_error_t           in;
+    ngx_http_keygate_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
     cln = ngx_pool_cleanup_add(r->pool, 0);
     if (cln == NULL) {
@@ -158,6 +176,8 @@ ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     h = r->headers_out.content_encoding;
 
     in.status = r->headers_out.status;
+    in.format = ngx_http_keygate_format(r);
+    in.catalogue = lcf->catalogue;
     in.body.data = ctx->held;
     in.body.len = ctx->held_len;
     in.whole = !ctx->overflow;
@@ -166,17 +186,31 @@ ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     in.safe = safe;
     in.request_id = *ngx_http_keygate_kg(&ctx->request_id);
 
-    if (kg_error_shape(&in, &out, retryable) != KG_OK) {
+    if (kg_error_shape(&in, &out) != KG_OK) {
         return NGX_ERROR;
     }
 
     cln->handler = ngx_http_keygate_free;
-    cln->data = out.data;
+    cln->data = out.text.data;
 
-    ctx->held = out.data;
-    ctx->held_len = out.len;
+    ctx->held = out.text.data;
+    ctx->held_len = out.text.len;
+    *retryable = out.retryable;
 
     return NGX_OK;
+}
+
+
+/* The calls of the administration are always answered in the envelope. */
+
+static kg_format_t
+ngx_http_keygate_format(ngx_http_request_t *r)
+{
+    ngx_http_keygate_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+
+    return lcf->role ? KG_FORMAT_ENVELOPE : (kg_format_t) lcf->errors;
 }
 
 

@@ -4,6 +4,8 @@
  * message, retryable and the request id, and of an envelope every member but
  * retryable is what it was.
  *
+ * Of a problem it is the same one level up.
+ *
  * The first byte says what the upstream's answer is; the rest is its body, or,
  * so that envelopes are met often, the further members of one.
  */
@@ -20,6 +22,7 @@
 #define FUZZ_GZIP      0x08
 #define FUZZ_SAFE      0x10
 #define FUZZ_ENVELOPE  0x20
+#define FUZZ_PROBLEM   0x40
 
 /* a body's own numbers and NULs are kept as they are */
 #define FUZZ_JSON                                                             \
@@ -30,6 +33,38 @@ int  LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 
 static const kg_str_t  id = kg_string("req_1");
+
+
+/* What came out as a problem. */
+static void
+check_problem(const kg_str_t *out, int retryable)
+{
+    size_t   i;
+    json_t  *root;
+
+    static const char *const  strings[] = {
+        "type", "title", "detail", "code", "requestId"
+    };
+
+    root = json_loadb((const char *) out->data, out->len, FUZZ_JSON, NULL);
+
+    for (i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
+        if (!json_is_string(json_object_get(root, strings[i]))) {
+            abort();
+        }
+    }
+
+    if (!json_is_number(json_object_get(root, "status"))
+        || !json_is_boolean(json_object_get(root, "retryable"))
+        || json_is_true(json_object_get(root, "retryable")) != retryable
+        || strcmp(json_string_value(json_object_get(root, "requestId")),
+                  "req_1") != 0)
+    {
+        abort();
+    }
+
+    json_decref(root);
+}
 
 
 /* The "error" of what came out, once the rest of it was looked at. */
@@ -90,6 +125,12 @@ check_kept(const kg_str_t *body, json_t *shaped)
 
         (void) json_object_del(error, "retryable");
         (void) json_object_del(shaped, "retryable");
+
+        /* a link that is none is left out */
+
+        if (json_string_length(json_object_get(error, "docUrl")) == 0) {
+            (void) json_object_del(error, "docUrl");
+        }
 
         if (!json_equal(error, shaped)) {
             abort();
@@ -156,9 +197,8 @@ body_of(const uint8_t *data, size_t size, int envelope)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    int                  retryable;
     json_t              *shaped;
-    kg_str_t             out;
+    kg_shaped_t          out;
     kg_upstream_error_t  in;
 
     static const unsigned  statuses[] = {
@@ -177,18 +217,27 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     in.body = body_of(data + 1, size - 1, (data[0] & FUZZ_ENVELOPE) != 0);
     in.request_id = id;
 
-    if (kg_error_shape(&in, &out, &retryable) != KG_OK) {
+    in.format = (data[0] & FUZZ_PROBLEM) ? KG_FORMAT_PROBLEM
+                                         : KG_FORMAT_ENVELOPE;
+
+    if (kg_error_shape(&in, &out) != KG_OK) {
         abort();
     }
 
-    shaped = parse(&out, retryable);
+    if (in.format == KG_FORMAT_PROBLEM) {
+        check_problem(&out.text, out.retryable);
 
-    if ((data[0] & FUZZ_ENVELOPE) && !in.gzip) {
-        check_kept(&in.body, shaped);
+    } else {
+        shaped = parse(&out.text, out.retryable);
+
+        if ((data[0] & FUZZ_ENVELOPE) && !in.gzip) {
+            check_kept(&in.body, shaped);
+        }
+
+        json_decref(shaped);
     }
 
-    json_decref(shaped);
-    free(out.data);
+    free(out.text.data);
 
     write_any(&in);
     free(in.body.data);

@@ -45,11 +45,12 @@ static kg_str_t
 shape(unsigned status, const void *body, size_t len, int zip, int safe,
     int *retryable)
 {
-    kg_str_t             out;
+    kg_shaped_t          out;
     kg_upstream_error_t  in;
 
     memset(&in, 0, sizeof(in));
     in.status = status;
+    in.format = KG_FORMAT_ENVELOPE;
     in.body.data = malloc(len + (len == 0));
     assert_non_null(in.body.data);
     memcpy(in.body.data, body, len);
@@ -59,11 +60,12 @@ shape(unsigned status, const void *body, size_t len, int zip, int safe,
     in.safe = safe;
     in.request_id = kg_text("req_1");
 
-    assert_int_equal(kg_error_shape(&in, &out, retryable), KG_OK);
+    assert_int_equal(kg_error_shape(&in, &out), KG_OK);
+    *retryable = out.retryable;
 
     free(in.body.data);
 
-    return out;
+    return out.text;
 }
 
 
@@ -137,7 +139,7 @@ test_shapes(void **state)
           "\"message\" : \"\\u00e9\\n\\\"\" , \"details\" : null , "
           "\"y\" :-1e5 } , \"b\" : 1 } ",
           "{\"code\":\"c\",\"message\":\"\xc3\xa9\\n\\\"\","
-          "\"retryable\":false,\"details\":null,\"docUrl\" : \"u\","
+          "\"retryable\":false,\"details\":null,\"docUrl\":\"u\","
           "\"x\" : [ {} , \"]\" ],\"y\" :-1e5}" },
         { 400, 0, 0,
           "{\"error\":{\"c\\u006fde\":\"c\",\"m\\u0065ssage\":\"M\","
@@ -506,21 +508,23 @@ test_depth(void **state)
 static void
 test_not_whole(void **state)
 {
-    int                  retryable;
-    kg_str_t             out;
+    kg_shaped_t          out;
     kg_upstream_error_t  in;
 
     (void) state;
 
     memset(&in, 0, sizeof(in));
     in.status = 400;
+    in.format = KG_FORMAT_ENVELOPE;
     in.body = kg_text("{\"error\":{\"code\":\"c\",\"message\":\"M\"}}");
     in.whole = 0;
     in.request_id = kg_text("req_1");
 
-    assert_int_equal(kg_error_shape(&in, &out, &retryable), KG_OK);
-    assert_error(&out, plain_400);
-    free(out.data);
+    assert_int_equal(kg_error_shape(&in, &out), KG_OK);
+    assert_error(&out.text, plain_400);
+    assert_int_equal(out.code_len, strlen("bad_request"));
+    assert_memory_equal(out.code, "bad_request", out.code_len);
+    free(out.text.data);
 }
 
 
