@@ -269,6 +269,7 @@ def test_error_longer_than_it_says(gate, upstream):
 
 NO_ANSWER = {
     "closed": (dict(cut="before"), 502),
+    "reset": (dict(cut="reset"), 502),
     "timed out": (dict(delay=0.6), 504),
     "bad header": (dict(raw=b"HTTP/1.1 200 OK\r\n\0a: b\r\n\r\n"), 502),
     "header cut off": (dict(raw=b"HTTP/1.1 200 OK\r\nA: b\r\n"), 502),

@@ -133,6 +133,8 @@ struct ngx_http_keygate_ctx_s {
 
     /* filters */
     ngx_http_keygate_stage_t     stage;
+    ngx_uint_t                   status;        /* that was sent */
+    ngx_str_t                    code;          /* of a shaped error */
     u_char                      *held;          /* the body, contiguous */
     size_t                       held_len;
     size_t                       held_size;     /* allocated */

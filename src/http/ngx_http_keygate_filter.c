@@ -25,6 +25,8 @@
 static ngx_int_t ngx_http_keygate_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_keygate_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
+static void ngx_http_keygate_again(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_restore_status(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_keygate_no_answer(ngx_http_request_t *r);
 static void ngx_http_keygate_no_head(ngx_http_request_t *r,
@@ -80,10 +82,8 @@ ngx_http_keygate_header_filter(ngx_http_request_t *r)
         }
     }
 
-    /* A filter behind us has made an error of what passed: 416. */
-
-    if (ctx->stage == NGX_HTTP_KEYGATE_PASSING && !r->header_sent) {
-        ctx->stage = NGX_HTTP_KEYGATE_FRESH;
+    if (!r->header_sent) {
+        ngx_http_keygate_again(r, ctx);
     }
 
     if (ctx->stage != NGX_HTTP_KEYGATE_FRESH) {
@@ -211,6 +211,33 @@ ngx_http_keygate_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
 
 /*
+ * A filter behind us makes an error of what it got: 416 of a range, 415 of what
+ * is no image.  An error that it got stays the error it was.
+ */
+
+static void
+ngx_http_keygate_again(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    if (ctx->stage == NGX_HTTP_KEYGATE_SENT && ctx->shape) {
+        r->err_status = ctx->status;
+        r->headers_out.status = ctx->status;
+        r->headers_out.status_line.len = 0;
+
+    } else if (ctx->stage != NGX_HTTP_KEYGATE_SENT
+               && ctx->stage != NGX_HTTP_KEYGATE_PASSING)
+    {
+        return;
+    }
+
+    ctx->stage = NGX_HTTP_KEYGATE_FRESH;
+    ctx->held = NULL;
+    ctx->held_len = 0;
+    ctx->held_size = 0;
+    ctx->overflow = 0;
+}
+
+
+/*
  * nginx answers 400 where it found 494, an oversized header: alone of the
  * refusals of a request that was not read to its end it leaves lingering_close
  * set, so that the client gets to read the answer.
@@ -226,6 +253,9 @@ ngx_http_keygate_restore_status(ngx_http_request_t *r)
         return;
     }
 
+    /* The access log has the one, the client the other. */
+
+    r->err_status = 431;
     r->headers_out.status = 431;
     ngx_str_set(&r->headers_out.status_line,
                 "431 Request Header Fields Too Large");
@@ -489,6 +519,7 @@ ngx_http_keygate_send(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     ngx_chain_t   out;
 
     ctx->stage = NGX_HTTP_KEYGATE_SENT;
+    ctx->status = r->headers_out.status;
 
     if (r->headers_out.status != NGX_HTTP_NO_CONTENT
         && r->headers_out.status != NGX_HTTP_NOT_MODIFIED)

@@ -13,6 +13,8 @@ static ngx_int_t ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
 static ngx_int_t ngx_http_keygate_retry_after(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable);
 static ngx_uint_t ngx_http_keygate_retry_valid(const ngx_str_t *value);
+static ngx_int_t ngx_http_keygate_allow(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_challenge(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_rate_limit(ngx_http_request_t *r,
@@ -141,6 +143,8 @@ ngx_http_keygate_envelope(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
 
     kg_catalogue_document(lcf->catalogue, &envelope);
 
+    ctx->code = *ngx_http_keygate_ngx(&error->code);
+
     ctx->held_len = kg_envelope_write(&envelope, NULL);
 
     ctx->held = ngx_pnalloc(r->pool, ctx->held_len);
@@ -196,6 +200,14 @@ ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     ctx->held = out.text.data;
     ctx->held_len = out.text.len;
     *retryable = out.retryable;
+
+    ctx->code.data = ngx_pnalloc(r->pool, out.code_len);
+    if (ctx->code.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(ctx->code.data, out.code, out.code_len);
+    ctx->code.len = out.code_len;
 
     return NGX_OK;
 }
@@ -366,6 +378,10 @@ ngx_http_keygate_add_headers(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
+    if (!own && ctx->shape && r->headers_out.status == NGX_HTTP_NOT_ALLOWED) {
+        return ngx_http_keygate_allow(r, ctx);
+    }
+
     if (ctx->allow.len
         && ((own && r->headers_out.status == NGX_HTTP_NOT_ALLOWED)
             || (r->method == NGX_HTTP_OPTIONS && ctx->found
@@ -376,6 +392,45 @@ ngx_http_keygate_add_headers(ngx_http_request_t *r,
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * RFC 9110, 15.5.6: a 405 has Allow, which nginx leaves out of its own: of TRACE
+ * and CONNECT, that it takes nowhere, and of what is a file.  Whose 405 it is
+ * otherwise only the one who says it knows.
+ */
+
+static ngx_int_t
+ngx_http_keygate_allow(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_http_phase_handler_t   *ph;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    static ngx_str_t  name = ngx_string("Allow");
+    static ngx_str_t  server = ngx_string("GET, HEAD, POST, PUT, PATCH, "
+                                          "DELETE, OPTIONS");
+    static ngx_str_t  file = ngx_string("GET, HEAD");
+
+    if (ctx->from_upstream || r->content_handler
+        || ngx_http_keygate_error_page(r)
+        || ngx_http_keygate_header_out(r, "Allow"))
+    {
+        return NGX_OK;
+    }
+
+    if (ctx->method & (NGX_HTTP_TRACE|NGX_HTTP_CONNECT)) {
+        return ngx_http_keygate_push_header(r, &name, &server);
+    }
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+    ph = cmcf->phase_engine.handlers;
+
+    if (ph[r->phase_handler].checker != ngx_http_core_content_phase) {
+        return NGX_OK;
+    }
+
+    return ngx_http_keygate_push_header(r, &name, &file);
 }
 
 

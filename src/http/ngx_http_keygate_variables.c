@@ -14,6 +14,8 @@ static ngx_int_t ngx_http_keygate_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_keygate_variable_request_id(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_keygate_variable_error(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_keygate_variable_authorization(
     ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data);
 static void ngx_http_keygate_value(ngx_http_variable_value_t *v,
@@ -76,6 +78,15 @@ ngx_http_keygate_variables(ngx_conf_t *cf)
 
     v->get_handler = ngx_http_keygate_variable_request_id;
 
+    ngx_str_set(&name, "keygate_error");
+
+    v = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+    if (v == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->get_handler = ngx_http_keygate_variable_error;
+
     ngx_str_set(&name, "keygate_upstream_authorization");
 
     v = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
@@ -135,6 +146,51 @@ ngx_http_keygate_variable_request_id(ngx_http_request_t *r,
     }
 
     ngx_http_keygate_value(v, &ctx->request_id);
+
+    return NGX_OK;
+}
+
+
+/*
+ * The code of the answer, whoever erred, and of what nginx ends without one:
+ * for the log, where the same request may have been admitted.
+ */
+
+static ngx_int_t
+ngx_http_keygate_variable_error(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t                value;
+    ngx_uint_t               status;
+    ngx_http_keygate_ctx_t  *ctx;
+
+    (void) data;
+
+    r = r->main;
+    ctx = ngx_http_keygate_ctx(r);
+    status = r->err_status ? r->err_status : r->headers_out.status;
+
+    ngx_str_null(&value);
+
+    if (status == NGX_HTTP_CLOSE) {
+        ngx_str_set(&value, "no_response");
+
+    } else if (status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
+        ngx_str_set(&value, "client_closed_request");
+
+    } else if (ctx && ctx->code.len) {
+        value = ctx->code;
+
+    } else if (ctx && ctx->error && ctx->error->status == status) {
+        value = *ngx_http_keygate_ngx(&ctx->error->code);
+
+    } else if (status >= NGX_HTTP_BAD_REQUEST) {
+        value = *ngx_http_keygate_ngx(&kg_error_of_status(status)->code);
+    }
+
+    ngx_http_keygate_value(v, &value);
+
+    v->not_found = (value.len == 0);
 
     return NGX_OK;
 }

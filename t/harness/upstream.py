@@ -9,6 +9,7 @@ import gzip as gzip_module
 import json
 import re
 import socket
+import struct
 import threading
 import time
 from dataclasses import dataclass, field
@@ -85,8 +86,9 @@ class Upstream:
         body        bytes, text, or what is made JSON; None: the default body
         delay       seconds before the answer
         hang        no answer until release(), or until the gate goes away
-        cut         "before": closed without a byte; "headers": after them;
-                    a number: after so many bytes of the body
+        cut         "before": closed without a byte; "reset": the same by a
+                    reset; "headers": after them; a number: after so many
+                    bytes of the body
         length      a Content-Length other than the body's
         chunked     Transfer-Encoding: chunked
         gzip        Content-Encoding: gzip, and the body so encoded
@@ -209,7 +211,11 @@ class Upstream:
             sock.sendall(how.raw)
             return False
 
-        if how.cut == "before":
+        if how.cut == "reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                            struct.pack("ii", 1, 0))
+
+        if how.cut in ("before", "reset"):
             return False
 
         body = how.body
