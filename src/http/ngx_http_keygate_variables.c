@@ -14,6 +14,8 @@ static ngx_int_t ngx_http_keygate_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_keygate_variable_request_id(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_keygate_variable_client_request_id(
+    ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_keygate_variable_error(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_keygate_variable_authorization(
@@ -77,6 +79,15 @@ ngx_http_keygate_variables(ngx_conf_t *cf)
     }
 
     v->get_handler = ngx_http_keygate_variable_request_id;
+
+    ngx_str_set(&name, "keygate_client_request_id");
+
+    v = ngx_http_add_variable(cf, &name, 0);
+    if (v == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->get_handler = ngx_http_keygate_variable_client_request_id;
 
     ngx_str_set(&name, "keygate_error");
 
@@ -146,6 +157,36 @@ ngx_http_keygate_variable_request_id(ngx_http_request_t *r,
     }
 
     ngx_http_keygate_value(v, &ctx->request_id);
+
+    return NGX_OK;
+}
+
+
+/*
+ * What the caller calls the request itself, for its own support: only of
+ * characters that mean nothing in a log or a header, and only when there is
+ * one.
+ */
+
+static ngx_int_t
+ngx_http_keygate_variable_client_request_id(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_uint_t        n;
+    ngx_table_elt_t  *h;
+
+    static ngx_str_t  name = ngx_string("X-Request-Id");
+
+    (void) data;
+
+    h = ngx_http_keygate_header_in(r->main, &name, &n);
+
+    if (n != 1 || !kg_request_id_valid(ngx_http_keygate_kg(&h->value))) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    ngx_http_keygate_value(v, &h->value);
 
     return NGX_OK;
 }

@@ -26,6 +26,7 @@ import time
 from dataclasses import dataclass
 
 import redis
+import request_id
 import revocation
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -260,7 +261,11 @@ def command_line():
         epilog=f"scenarios:\n{listing}\n\nalone, on two gates:\n"
                "  revocation        from a writer's answer to the first "
                "refusal;\n                    COUNT=2000, and RATE=500 "
-               "requests/s on each gate\n\nenvironment:\n"
+               "requests/s on each gate\n"
+               "\nalone, of src/core:\n"
+               "  request_id        ns an id, and how many of COUNT=10000000 "
+               "are the same,\n                    made by PROCESSES=16\n"
+               "\nenvironment:\n"
                "  ROUNDS=9           slices of each scenario\n"
                "  SECS=1             whole seconds a slice takes\n"
                "  CONNS=64           connections of the load")
@@ -278,6 +283,9 @@ def main():
     if sys.argv[1:] == ["revocation"]:
         revocation.main()
         return
+
+    if sys.argv[1:] == ["request_id"]:
+        request_id.main()
 
     names = command_line()
     rounds, seconds = setting("ROUNDS", 9), setting("SECS", 1)
