@@ -17,7 +17,7 @@ packages_test="clang llvm libclang-rt-dev libcmocka-dev dpkg-dev
     python3-redis python3-httpx python3-h2 python3-hypothesis"
 
 # The other gateways scripts/bench measures this one against.
-packages_bench="wrk haproxy libnginx-mod-http-lua lua-nginx-redis lua-cjson"
+packages_bench="wrk valgrind haproxy libnginx-mod-http-lua lua-nginx-redis lua-cjson"
 
 
 say() {

@@ -16,7 +16,7 @@
 
 /* Random bytes drawn in batches; one a worker, zeroed at the start. */
 typedef struct {
-    unsigned char  bytes[640];
+    unsigned char  bytes[2560];
     size_t         left;
 } kg_entropy_t;
 

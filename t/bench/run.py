@@ -25,6 +25,7 @@ import textwrap
 import time
 from dataclasses import dataclass
 
+import errors
 import redis
 import request_id
 import revocation
@@ -227,6 +228,10 @@ class Bench:
         self._write("pepper", PEPPER.decode() + "\n")
 
 
+class ErrorBench(errors.Counting, Bench):
+    """It counts instructions, too."""
+
+
 def median_ratio(runs, member):
     """Of a gateway's slice to the mean of its two neighbours."""
     return statistics.median(
@@ -262,6 +267,10 @@ def command_line():
                "  revocation        from a writer's answer to the first "
                "refusal;\n                    COUNT=2000, and RATE=500 "
                "requests/s on each gate\n"
+               "\nalone, beside nginx:\n"
+               "  errors            instructions of a 200 with keygate_errors "
+               "on and off, and\n                    CPU of a shaped 502 to "
+               "that of nginx's own\n"
                "\nalone, of src/core:\n"
                "  request_id        ns an id, and how many of COUNT=10000000 "
                "are the same,\n                    made by PROCESSES=16\n"
@@ -272,6 +281,9 @@ def command_line():
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO",
                         help="default: all of them")
     args = parser.parse_args()
+
+    if args.scenario == ["errors"]:
+        return args.scenario
 
     for name in args.scenario:
         if name not in SCENARIOS:
@@ -293,6 +305,10 @@ def main():
 
     if os.cpu_count() < 2:
         sys.exit("bench: two CPUs are needed, one for the gateway alone")
+
+    if names == ["errors"]:
+        errors.main(ErrorBench(seconds, connections), rounds)
+        return
 
     slices = 1 + 2 * rounds * len(names)
     print(f"{slices} slices of {seconds} s, about "
