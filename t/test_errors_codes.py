@@ -4,6 +4,7 @@ retryable and Retry-After exactly together, wherever the error comes from."""
 import http
 import itertools
 import json
+import re
 
 import pytest
 
@@ -54,6 +55,20 @@ def test_every_registered_status_has_one_code():
     for status, entry in first.items():
         assert entry["code"] == code_of(status)
         assert entry["phrase"].lower() == REGISTERED[status].lower()
+
+
+def test_every_code_is_explained_to_partners():
+    """Once: as a heading, or in the table of what is rare."""
+    page = (ROOT / "docs/errors.md").read_text("utf-8")
+    prose, table = page.split("<!-- errors: written by")
+    _, rare = prose.split("## Rarely")
+    explained = re.findall(r"^### (\w+)$", prose, re.M) + [
+        code for row in re.findall(r"^\| (`.+?`) \|", rare, re.M)
+        for code in re.findall(r"\w+", row)]
+
+    assert sorted(explained) == sorted(e["code"] for e in CATALOGUE)
+    for entry in CATALOGUE:
+        assert f"| `{entry['code']}` | {entry['message']} |" in table
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
