@@ -6,7 +6,10 @@ REQUEST_ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}")
 
 # What describes a body that an error has replaced.
 LEFT_OVER = ("Content-Encoding", "ETag", "Last-Modified", "Accept-Ranges",
-             "Content-Disposition", "Content-Language", "Expires")
+             "Content-Disposition", "Content-Language", "Content-Location",
+             "Content-MD5", "Content-Digest", "Repr-Digest", "Digest",
+             "Trailer", "Expires", "Pragma", "CDN-Cache-Control",
+             "Surrogate-Control")
 
 
 def check_error(answer, status, code, details=None, retry=None,

@@ -52,6 +52,23 @@ GATE = dict(
         location = /part {{ keygate off; internal; {PROXY} }}
         location = /zipped {{ keygate off; gzip on; gzip_min_length 1;
                               gzip_types application/json; return 404; }}
+        location = /fastcgi {{ keygate off; fastcgi_pass 127.0.0.1:1; }}
+        location = /memcached {{ keygate off; set $memcached_key x;
+                                 memcached_pass 127.0.0.1:1; }}
+        location = /tls {{ keygate off;
+                           proxy_pass https://127.0.0.1:%%UPSTREAM_PORT%%; }}
+        location = /resolved {{ keygate off; set $host_name nowhere.invalid;
+                                proxy_pass http://$host_name/; }}
+        location = /tried {{ keygate off; try_files /none /nil =503; }}
+        location = /page-fails {{ keygate off; error_page 404 /dead;
+                                  return 404; }}
+        location = /page-fails-again {{ keygate off; return 404;
+            recursive_error_pages on; error_page 404 = @dead; }}
+        location = /dead {{ keygate off; internal;
+                            proxy_pass http://127.0.0.1:1; }}
+        location @dead {{ keygate off; proxy_pass http://127.0.0.1:1; }}
+        location = /accel {{ keygate off; {PROXY} }}
+        location = /nothing-here {{ keygate off; internal; }}
         location = /return405 {{ keygate off; add_header Allow "PUT" always;
                                  return 405; }}
         location /v1/carriers {{
@@ -217,6 +234,60 @@ def test_allow_of_others_is_theirs(gate, upstream):
     assert answer.all("Allow") == ["BREW"]
 
 
+# Modules that proxy, and ways to another answer
+
+@pytest.mark.parametrize("target, status, code", [
+    ("/fastcgi", 502, "bad_gateway"), ("/memcached", 502, "bad_gateway"),
+    ("/tls", 502, "bad_gateway"), ("/resolved", 502, "bad_gateway"),
+    ("/tried", 503, "service_unavailable"),
+    ("/page-fails", 502, "bad_gateway"),
+    ("/page-fails-again", 502, "bad_gateway")])
+def test_other_origins(gate, target, status, code):
+    for method in ("GET", "HEAD"):
+        check_error(gate.request(method, target), status, code,
+                    retry=(1, 1), head=method == "HEAD")
+
+
+def test_accelerated_redirect_to_nothing(gate, upstream):
+    upstream.answer(200, {"X-Accel-Redirect": "/nothing-here",
+                          "ETag": '"x"'}, "<p>")
+    check_error(gate.get("/accel"), 404, "not_found")
+
+
+def test_refusal_before_a_body_is_asked_for(gate):
+    """No 100 Continue, and the answer at once."""
+    with gate.connect(timeout=5) as client:
+        client.send(f"POST {LOADS} HTTP/1.1\r\n{HOST}Content-Length: 900\r\n"
+                    "Expect: 100-continue\r\n\r\n")
+        answer = client.read()
+
+    check_error(answer, 401, "unauthorized")
+    assert answer.interim == []
+
+
+def test_pipelined_behind_refused_bodies(gate):
+    chunked = b"5\r\nhello\r\n0\r\n\r\n"
+    with gate.connect() as client:
+        client.send(encode_request("POST", LOADS, body=b"x" * 900)
+                    + encode_request("POST", LOADS, body=chunked, headers={
+                        "Transfer-Encoding": "chunked"})
+                    + encode_request("PUT", "/page.html", body=b"x")
+                    + encode_request("GET", "/page.html"))
+        for status, code in ((401, "unauthorized"), (401, "unauthorized"),
+                             (405, "method_not_allowed")):
+            check_error(client.read(), status, code)
+        assert client.read().body == b"<p>page</p>"
+
+
+def test_http_1_0_keeps_alive_when_asked_to(gate):
+    how = dict(version="HTTP/1.0", headers={"Connection": "keep-alive"})
+    with gate.connect() as client:
+        for _ in range(2):
+            answer = client.request("GET", "/zipped", **how)
+            check_error(answer, 404, "not_found")
+            assert answer.get("Connection") == "keep-alive"
+
+
 # HTTP/2
 
 def check_h2(answer, status, code, retry=False):
@@ -251,6 +322,33 @@ def test_nginx_own_errors_over_http2(gate, upstream):
         assert client.get("/page.html").status_code == 200
         head = client.head("/zipped")
         assert (head.status_code, head.content) == (404, b"")
+
+
+BROKEN = [dict(status=500, body="0123456789", cut=3),
+          dict(status=500, body="0123", cut="headers"),
+          dict(status=500, body="short", length=50), dict(cut="before"),
+          dict(cut="reset"), dict(raw=b"no head"),
+          dict(raw=b"HTTP/1.1 500 X\r\n\r\n" + b"<p>" * 400000),
+          dict(status=500, body="<p>" * 400000, chunked=True),
+          dict(status=422, body=b"\x1f\x8b", headers={
+              "Content-Encoding": "gzip"})]
+
+
+def test_upstreams_errors_over_http2(gate, upstream):
+    """On one connection, which goes on."""
+    key = {"Authorization": f"Bearer {gate.key().token}"}
+    with gate.h2() as client:
+        for how in BROKEN:
+            upstream.reset()
+            upstream.answer(**how)
+            answer = client.get(LOADS, headers=key)
+            code = {422: "unprocessable_content", 500: "internal_error",
+                    502: "bad_gateway"}[answer.status_code]
+            check_h2(answer, answer.status_code, code,
+                     answer.status_code == 502)
+            assert len(answer.content) < 300
+        upstream.reset()
+        assert client.get(LOADS, headers=key).status_code == 200
 
 
 @pytest.mark.parametrize("fields", [{"A": "a" * 9000},
@@ -429,10 +527,12 @@ def test_code_of_every_error_is_logged(gate, upstream):
     upstream.answer(404, {}, {"error": {"code": "load_unknown",
                                         "message": "no"}}, path="/9")
     upstream.answer(500, {}, "<p>", path="/8")
+    upstream.answer(499, {}, "<p>", path="/5")
 
     for target, who, wanted in [
             ("/v1/loads/9", key, ["404", "admitted", "load_unknown"]),
             ("/v1/loads/8", key, ["500", "admitted", "internal_error"]),
+            ("/v1/loads/5", key, ["499", "admitted", "bad_request"]),
             ("/v1/loads/7", key, ["200", "admitted", "-"]),
             ("/v1/loads/6", None, ["401", "unauthorized", "unauthorized"]),
             ("/zipped", None, ["404", "-", "not_found"])]:

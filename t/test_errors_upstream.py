@@ -56,7 +56,14 @@ def test_html_becomes_the_code_of_its_status(gate, upstream, status):
     upstream.answer(status, {"Content-Type": "text/html", "ETag": '"x"',
                              "Last-Modified": "Thu, 01 Jan 1970 00:00:00 GMT",
                              "Cache-Control": "max-age=3600",
-                             "Content-Language": "en"}, HTML)
+                             "Content-Language": "en",
+                             "CDN-Cache-Control": "max-age=3600",
+                             "Surrogate-Control": "max-age=3600",
+                             "Pragma": "cache", "Expires": "0",
+                             "Repr-Digest": "sha-256=:a:",
+                             "Content-Digest": "sha-256=:a:",
+                             "Content-Disposition": "attachment",
+                             "Content-Location": "/x", "Trailer": "X"}, HTML)
     answer = get(gate)
 
     check_error(answer, status, CODES[status],
@@ -65,6 +72,17 @@ def test_html_becomes_the_code_of_its_status(gate, upstream, status):
     assert b"internal.example" not in answer.body
     assert upstream.requests[0].get("X-Request-Id") == \
         check_request_id(answer)
+
+
+def test_headers_that_belong_to_an_error_stay(gate, upstream):
+    belong = {"WWW-Authenticate": 'Bearer realm="app"', "Set-Cookie": "a=b",
+              "Allow": "GET", "Vary": "Accept", "X-Trace": "1",
+              "Link": "</x>"}
+    upstream.answer(401, belong, HTML)
+    answer = get(gate)
+
+    check_error(answer, 401, "unauthorized")
+    assert {name: answer.get(name) for name in belong} == belong
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 404, 425])

@@ -25,7 +25,7 @@ static ngx_uint_t ngx_http_keygate_own(ngx_http_request_t *r,
 static void ngx_http_keygate_free(void *data);
 
 
-/* What described the body that is replaced. */
+/* What described the body that is replaced, and who may keep it. */
 
 static ngx_str_t  ngx_http_keygate_body_headers[] = {
     ngx_string("Content-Encoding"),
@@ -34,11 +34,16 @@ static ngx_str_t  ngx_http_keygate_body_headers[] = {
     ngx_string("Content-Disposition"),
     ngx_string("Content-MD5"),
     ngx_string("Content-Digest"),
+    ngx_string("Repr-Digest"),
     ngx_string("Digest"),
+    ngx_string("Trailer"),
     ngx_string("Accept-Ranges"),
     ngx_string("ETag"),
     ngx_string("Last-Modified"),
     ngx_string("Expires"),
+    ngx_string("Pragma"),
+    ngx_string("CDN-Cache-Control"),
+    ngx_string("Surrogate-Control"),
     ngx_null_string
 };
 

@@ -213,10 +213,12 @@ ngx_http_keygate_variable_error(ngx_http_request_t *r,
 
     ngx_str_null(&value);
 
-    if (status == NGX_HTTP_CLOSE) {
+    /* An upstream may have answered with such a status. */
+
+    if (status == NGX_HTTP_CLOSE && !r->header_sent) {
         ngx_str_set(&value, "no_response");
 
-    } else if (status == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
+    } else if (status == NGX_HTTP_CLIENT_CLOSED_REQUEST && !r->header_sent) {
         ngx_str_set(&value, "client_closed_request");
 
     } else if (ctx && ctx->code.len) {
