@@ -353,6 +353,29 @@ ngx_int_t ngx_http_keygate_add_headers(ngx_http_request_t *r,
 ngx_uint_t ngx_http_keygate_untouched(ngx_http_request_t *r);
 
 
+/* ngx_http_keygate_amend.c: what nginx answers or passes on otherwise */
+
+/*
+ * nginx answers 400 where it found 494, an oversized header: alone of the
+ * refusals of a request that was not read to its end it leaves lingering_close
+ * set, so that the client gets to read the answer.
+ */
+void ngx_http_keygate_restore_status(ngx_http_request_t *r);
+
+/*
+ * 1 when what came is no answer to the request: one without a head, which nginx
+ * takes for HTTP/0.9, or one of 1xx, whose final answer nginx takes for a body.
+ */
+ngx_uint_t ngx_http_keygate_no_answer(ngx_http_request_t *r);
+
+/*
+ * Makes such an answer a 502 where errors are shaped: nginx would give it to
+ * the client without a head as well.  Nobody knows what it says of a write.
+ */
+void ngx_http_keygate_no_head(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t errors);
+
+
 /* ngx_http_keygate_filter.c */
 
 void ngx_http_keygate_filter_init(void);

@@ -25,12 +25,8 @@
 static ngx_int_t ngx_http_keygate_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_keygate_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
-static void ngx_http_keygate_again(ngx_http_request_t *r,
+static void ngx_http_keygate_begin_again(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
-static void ngx_http_keygate_restore_status(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_keygate_no_answer(ngx_http_request_t *r);
-static void ngx_http_keygate_no_head(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, ngx_uint_t errors);
 static ngx_int_t ngx_http_keygate_collect(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_chain_t *in);
 static ngx_int_t ngx_http_keygate_append(ngx_http_request_t *r,
@@ -83,7 +79,7 @@ ngx_http_keygate_header_filter(ngx_http_request_t *r)
     }
 
     if (!r->header_sent) {
-        ngx_http_keygate_again(r, ctx);
+        ngx_http_keygate_begin_again(r, ctx);
     }
 
     if (ctx->stage != NGX_HTTP_KEYGATE_FRESH) {
@@ -216,7 +212,7 @@ ngx_http_keygate_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
  */
 
 static void
-ngx_http_keygate_again(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+ngx_http_keygate_begin_again(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     if (ctx->stage == NGX_HTTP_KEYGATE_SENT && ctx->shape) {
         r->err_status = ctx->status;
@@ -234,80 +230,6 @@ ngx_http_keygate_again(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     ctx->held_len = 0;
     ctx->held_size = 0;
     ctx->overflow = 0;
-}
-
-
-/*
- * nginx answers 400 where it found 494, an oversized header: alone of the
- * refusals of a request that was not read to its end it leaves lingering_close
- * set, so that the client gets to read the answer.
- */
-
-static void
-ngx_http_keygate_restore_status(ngx_http_request_t *r)
-{
-    if (r->headers_out.status != NGX_HTTP_BAD_REQUEST
-        || r->http_state != NGX_HTTP_READING_REQUEST_STATE
-        || !r->lingering_close)
-    {
-        return;
-    }
-
-    /* The access log has the one, the client the other. */
-
-    r->err_status = 431;
-    r->headers_out.status = 431;
-    ngx_str_set(&r->headers_out.status_line,
-                "431 Request Header Fields Too Large");
-}
-
-
-/*
- * 1 when what came is no answer to the request: one without a head, which nginx
- * takes for HTTP/0.9, or one of 1xx, whose final answer nginx takes for a body.
- */
-
-static ngx_uint_t
-ngx_http_keygate_no_answer(ngx_http_request_t *r)
-{
-    ngx_uint_t  status;
-
-    status = r->upstream->headers_in.status_n;
-
-    return status < NGX_HTTP_OK && status != NGX_HTTP_SWITCHING_PROTOCOLS;
-}
-
-
-/*
- * The upstream's answer begins with no status line.  nginx takes it for one of
- * HTTP/0.9 and would give it to the client without a head as well; nobody
- * knows what it says of a write.
- */
-
-static void
-ngx_http_keygate_no_head(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
-    ngx_uint_t errors)
-{
-    u_char  *p;
-
-    ctx->truncated = 1;
-    r->upstream->keepalive = 0;
-
-    if (!errors) {
-        return;
-    }
-
-    /* Its version was put in the place of the client's, "HTTP/1.1". */
-
-    if (r->http_version == NGX_HTTP_VERSION_9
-        && r->http_protocol.len >= sizeof("HTTP/1.1") - 1)
-    {
-        p = r->http_protocol.data + sizeof("HTTP/") - 1;
-        r->http_version = (p[0] - '0') * 1000 + (p[2] - '0');
-    }
-
-    r->headers_out.status = NGX_HTTP_BAD_GATEWAY;
-    r->headers_out.status_line.len = 0;
 }
 
 

@@ -401,9 +401,9 @@ ngx_http_keygate_add_headers(ngx_http_request_t *r,
 
 
 /*
- * RFC 9110, 15.5.6: a 405 has Allow, which nginx leaves out of its own: of TRACE
- * and CONNECT, that it takes nowhere, and of what is a file.  Whose 405 it is
- * otherwise only the one who says it knows.
+ * RFC 9110, 15.5.6: a 405 has Allow, which nginx leaves out of its own: of
+ * TRACE and CONNECT, that it takes nowhere, and of what is a file.  What else
+ * is allowed only the one who says 405 knows.
  */
 
 static ngx_int_t

@@ -45,7 +45,8 @@ events {
 http {
     include common.conf;
 
-    keygate_redis       redis://127.0.0.1:@REDIS_PORT@/0;
+    keygate_redis       redis://127.0.0.1:@REDIS_PORT@/0
+                        connect=5s command=5s dead=5s;
     keygate_zone        zone=keygate:16m usage=off;
     keygate_keys        prefix=tf pepper=@FOLDER@/pepper;
     keygate_policy      default rate=1000000000r/m by=key;
