@@ -11,6 +11,7 @@ import re
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 PIECES = {
+    "daemon": "off",
     "workers": "2",
     "level": "info",
     "main": "",
@@ -52,7 +53,7 @@ PIECES = {
 TEMPLATE = """\
 %%MODULE%%
 %%USER%%
-daemon off;
+daemon %%DAEMON%%;
 worker_processes %%WORKERS%%;
 pid %%FOLDER%%/nginx.pid;
 error_log %%FOLDER%%/error.log %%LEVEL%%;

@@ -1,0 +1,157 @@
+"""What is done to nodes, Redis and the upstream while the load runs.
+
+Each kind of fault is made at least once, in an order drawn from the seed, and
+then on and on until the load is over; now and then nothing for a while, so
+that what happens without faults is proved too.
+"""
+
+import contextlib
+import random
+import time
+from collections import Counter
+
+from .history import Fault
+
+CALM_FIRST = 3.0
+CALM_EVERY = 20
+CALM = 6.0
+
+# Between two faults, s.
+GAP = (0.1, 0.6)
+
+# What may be lost by none of these, when nothing else happens.
+HARMLESS = ("reload", "upgrade")
+
+
+class Faults:
+    """nodes, relays (one a node), redis and upstream are what it breaks; lease
+    in ms.  made: what was done."""
+
+    def __init__(self, seed, nodes, relays, redis, upstream, lease):
+        self.rng = random.Random(f"faults {seed}")
+        self.nodes = nodes
+        self.relays = relays
+        self.redis = redis
+        self.upstream = upstream
+        self.lease = lease / 1000
+        self.made = []
+        self.kinds = [name[len("make_"):] for name in dir(self)
+                      if name.startswith("make_")]
+
+    def count(self):
+        return Counter(fault.kind for fault in self.made)
+
+    def run(self, going):
+        """Makes faults while going() is true, and each kind once anyway."""
+        time.sleep(CALM_FIRST)
+        todo, rounds = [], 0
+
+        while todo or rounds == 0 or going():
+            if not todo:
+                todo = self.rng.sample(self.kinds, len(self.kinds))
+                rounds += 1
+            self.make(todo.pop())
+            if len(self.made) % CALM_EVERY == 0:
+                time.sleep(CALM)
+            time.sleep(self.rng.uniform(*GAP))
+
+    def make(self, kind):
+        number = self.rng.randrange(len(self.nodes))
+        start = time.monotonic()
+        getattr(self, "make_" + kind)(number)
+        self.made.append(Fault(kind, start, time.monotonic(), number,
+                               kind in HARMLESS))
+
+    # Nodes.
+
+    def make_worker_killed(self, number):
+        self.nodes[number].kill_workers(1)
+
+    def make_workers_killed(self, number):
+        self.nodes[number].kill_workers(2)
+
+    def make_worker_paused(self, number):
+        self.nodes[number].pause_worker(1.5 * self.lease)
+
+    def make_reload(self, number):
+        self.nodes[number].reload()
+
+    def make_upgrade(self, number):
+        self.nodes[number].upgrade()
+
+    # Redis.
+
+    def make_redis_frozen(self, _):
+        with self.redis.frozen():
+            time.sleep(self.rng.choice((0.1, 0.5, 1.5)))
+
+    def make_redis_restarted(self, _):
+        self.redis.restart()
+
+    def make_redis_killed(self, _):
+        self.redis.kill()
+        time.sleep(self.rng.uniform(0, 0.5))
+        self.redis.start()
+
+    # The way to it.
+
+    def make_connections_cut(self, number):
+        for _ in range(3):
+            self.relays[number].ask("cut")
+            time.sleep(self.rng.uniform(0.01, 0.1))
+
+    def make_redis_unreachable(self, number):
+        self.relays[number].ask("refuse")
+        time.sleep(self.rng.uniform(0.1, 0.8))
+        self.relays[number].ask("accept")
+
+    def make_network_slow(self, number):
+        self.relays[number].ask("delay", self.rng.uniform(0.05, 0.25))
+        time.sleep(1)
+        self.relays[number].ask("delay", 0)
+
+    def make_release_acks_lost(self, number):
+        """Releases come of claims that took too long: those are made too."""
+        with self.losing("release"):
+            self.relays[number].ask("delay", 0.2)
+            time.sleep(0.7)
+            self.relays[number].ask("delay", 0)
+            time.sleep(0.3)
+
+    def make_claim_acks_lost(self, _):
+        with self.losing("claim"):
+            time.sleep(0.5)
+
+    def make_complete_acks_lost(self, _):
+        with self.losing("complete"):
+            time.sleep(0.5)
+
+    def make_unknown_acks_lost(self, _):
+        with self.losing("unknown"):
+            time.sleep(0.5)
+
+    @contextlib.contextmanager
+    def losing(self, action):
+        for relay in self.relays:
+            relay.ask("lose", action, 3)
+        yield
+        for relay in self.relays:
+            relay.ask("lose", action, 0)
+
+    # Several at once, and the upstream.
+
+    def make_worker_killed_while_redis_frozen(self, number):
+        with self.redis.frozen():
+            time.sleep(0.2)
+            self.nodes[number].kill_workers(1)
+            time.sleep(0.3)
+
+    def make_reload_while_redis_frozen(self, number):
+        with self.redis.frozen():
+            time.sleep(0.2)
+            self.nodes[number].reload()
+
+    def make_upstream_refuses(self, _):
+        self.upstream.ask("refuse")
+        time.sleep(self.rng.uniform(0.1, 0.4))
+        self.upstream.ask("accept")

@@ -1,0 +1,108 @@
+"""The way from a node to Redis, in a process of its own: the relay of the
+tests, which also loses what Redis acknowledges and remembers what passed.
+
+A lost acknowledgement is a connection that ends after Redis has executed the
+command and before its reply has arrived.
+"""
+
+import signal
+import time
+
+from harness import Relay
+
+from .history import Command
+
+SHOWN = 60
+
+
+class Journal(list):
+    """The commands about idempotency keys, as events; the relay appends every
+    command it has passed."""
+
+    def __init__(self, node):
+        super().__init__()
+        self.node = node
+
+    def append(self, words):
+        name = idempotency_key(words)
+        if name is not None:
+            self.say(name, "> " + shown(words))
+
+    def say(self, name, text):
+        list.append(self, Command(time.monotonic(), self.node,
+                                  f"{name} {text}"))
+
+
+def idempotency_key(words):
+    """The record a script is about, None for any other command."""
+    if (isinstance(words, list) and len(words) > 3
+            and words[0].upper() in (b"EVALSHA", b"EVAL")
+            and b":idem:" in words[3]):
+        return words[3].decode()
+    return None
+
+
+def action(words):
+    """What a command wants of a key: claim, release, renew, complete ..."""
+    if idempotency_key(words) is None or len(words) < 6:
+        return None
+    return "claim" if len(words[4]) == 16 else words[4].decode()
+
+
+def shown(words):
+    """The arguments of a script, what is no text in hex, and short."""
+    return " ".join(word.decode() if word.isascii()
+                    and word.decode().isprintable() else word[:16].hex()
+                    for word in words[4:])
+
+
+class LossyRelay(Relay):
+    """lose(action, times): the next acknowledgements of it are lost."""
+
+    def __init__(self, target, node):
+        super().__init__(target)
+        self.commands = Journal(node)
+        self.losses = {}
+        self.lost = 0
+
+    def lose(self, what, times):
+        self.losses[what] = times
+
+    def _rewrite(self, value, reply, pending):
+        words = pending[0] if pending else []
+        reply = super()._rewrite(value, reply, pending)
+        name, what = idempotency_key(words), action(words)
+
+        if name is None:
+            return reply
+
+        if self.losses.get(what, 0) > 0:
+            self.losses[what] -= 1
+            self.lost += 1
+            self.commands.say(name, f"< {what} lost {reply[:SHOWN]!r}")
+            raise ConnectionError("lost")
+
+        self.commands.say(name, f"< {what} {reply[:SHOWN]!r}")
+        return reply
+
+
+def main(pipe, port, node):
+    """Runs it until the pipe ends: (method or attribute, arguments) in, what
+    came of it out; the relay's url first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    relay = LossyRelay(port, node)
+    pipe.send(relay.url)
+
+    while True:
+        try:
+            name, *arguments = pipe.recv()
+        except EOFError:
+            return
+
+        if name == "delay":
+            relay.delay, = arguments
+            pipe.send(None)
+        elif name in ("commands", "lost", "connections"):
+            pipe.send(getattr(relay, name))
+        else:
+            pipe.send(getattr(relay, name)(*arguments))

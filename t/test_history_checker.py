@@ -1,0 +1,321 @@
+"""The rules of the idempotency proof can fail: of each a history that breaks
+it and no other, and the same history told right, which breaks none."""
+
+import json
+
+import pytest
+
+from prove_idempotency import rules
+from prove_idempotency.history import (Answer, Execution, Fault, History,
+                                       Name, Record, Request, Resolution, sha)
+
+NAME = Name("org_a", "test", "k1")
+OTHER = Name("org_b", "test", "k1")
+DAY = 86400000
+
+CODES = {"conflict": "idempotency_conflict",
+         "in_progress": "idempotency_in_progress",
+         "unknown": "idempotency_outcome_unknown",
+         "unavailable": "idempotency_replay_unavailable"}
+
+
+class Story:
+    """A key's history, told event by event.  broken: the rules it breaks."""
+
+    def __init__(self, name=NAME):
+        self.name = name
+        self.requests = []
+        self.executions = []
+        self.resolutions = []
+        self.faults = []
+        self.records = []
+
+    def executed(self, at, n=1, id="req_1", variant=0, asked=True, **how):
+        how.setdefault("done", at + 0.1)
+        how.setdefault("sha", sha(text(n, id)))
+        how.setdefault("location", f"/v1/loads/{n}")
+        name = how.pop("name", self.name)
+        self.executions.append(Execution(n, name, variant, id, at, **how))
+        if asked:
+            self.requests.append(Request(name, variant, 0, at - 0.05,
+                                         at + 0.2, lost="left"))
+        if name != self.name:
+            self.records.append(Record(name, DAY - 60000, 60.0))
+        return self
+
+    def lost(self, at, variant=0, node=0, lost="left", end=None, **how):
+        self.requests.append(Request(self.name, variant, node, at,
+                                     end or at + 0.2, lost=lost, **how))
+        return self
+
+    def answer(self, at, said, variant=0, phase="load"):
+        self.requests.append(Request(self.name, variant, 0, at, at + 0.2,
+                                     answer=said, phase=phase))
+        return self
+
+    def settles(self, said, again=None, variant=0):
+        """The probes' answers."""
+        self.answer(60, said, variant, "probe")
+        return self.answer(61, again or said, variant, "again")
+
+    def resolved(self, at, status=200):
+        self.resolutions.append(Resolution(self.name, at, at + 0.1, status))
+        return self
+
+    def fault(self, kind, start, end=None, node=0, harmless=False):
+        self.faults.append(Fault(kind, start, end or start, node, harmless))
+        return self
+
+    def record(self, ttl=DAY - 60000):
+        self.records.append(Record(self.name, ttl, 60.0))
+        return self
+
+    @property
+    def history(self):
+        return History(self.requests, self.executions, self.resolutions,
+                       self.faults, self.records)
+
+    @property
+    def broken(self):
+        return {violation.rule for violation in rules.check(self.history)}
+
+
+def text(n=1, id="req_1"):
+    return json.dumps({"execution": n, "requestId": id}).encode()
+
+
+def first(n=1, id="req_1", **how):
+    how.setdefault("body", text(n, id))
+    how.setdefault("location", f"/v1/loads/{n}")
+    return Answer(how.pop("status", 201), id, type="application/json", **how)
+
+
+count = iter(range(1000, 10 ** 6))
+
+
+def replay(n=1, of="req_1", **how):
+    how.setdefault("replayed", "true")
+    how.setdefault("original", of)
+    how.setdefault("body", text(n, of))
+    return Answer(how.pop("status", 201), how.pop("id", f"req_{next(count)}"),
+                  type=how.pop("type", "application/json"),
+                  location=how.pop("location", f"/v1/loads/{n}"), **how)
+
+
+def error(status, code, retryable=False, id=None, details=None, **how):
+    id = id or f"req_{next(count)}"
+    body = {"error": {"code": code, "message": "no", "retryable": retryable,
+                      "details": details},
+            "requestId": how.pop("said", id)}
+    if retryable:
+        how.setdefault("retry_after", "1")
+    return Answer(status, id, json.dumps(body).encode(), **how)
+
+
+def refused(what, **how):
+    return error(409, CODES[what], what == "in_progress", **how)
+
+
+def unclaimable(**how):
+    return error(503, "service_unavailable", True, **how)
+
+
+def plain():
+    """A write with a duplicate, while there are faults about."""
+    return (Story().fault("redis_frozen", 1, 20).executed(10).record()
+            .answer(9.9, first()).answer(10.02, refused("in_progress"))
+            .answer(12, replay()).settles(replay()))
+
+
+# What is right, and looks like something else.
+
+RIGHT = {
+    "a write and its replays": plain(),
+    "nothing executed, and the probe is the first":
+        Story().answer(5, unclaimable()).record()
+        .executed(60.1).settles(first(), replay()),
+    "an ambiguous answer":
+        Story().executed(5, verdict="ambiguous", status=502).record()
+        .answer(4.9, error(502, "bad_gateway", id="req_1"))
+        .answer(7, refused("unknown")).settles(refused("unknown")),
+    "refused, then executed":
+        Story().executed(5, verdict="refused", status=429)
+        .answer(4.9, error(429, "rate_limited", True, id="req_1",
+                           details={"execution": 1}))
+        .executed(7, 2, "req_2", variant=1)
+        .answer(6.9, first(2, "req_2"), variant=1).record()
+        .settles(replay(2, "req_2"), variant=1),
+    "resolved, executed again":
+        Story().executed(5, verdict="ambiguous").record()
+        .answer(7, refused("unknown")).resolved(8)
+        .executed(9, 2, "req_2", variant=1)
+        .answer(10, refused("conflict"))
+        .settles(replay(2, "req_2"), variant=1),
+    "an error that is final":
+        Story().executed(5, status=500).record()
+        .answer(4.9, error(500, "internal_error", id="req_1",
+                           details={"execution": 1}))
+        .settles(error(500, "internal_error", said="req_1",
+                       details={"execution": 1}, replayed="true",
+                       original="req_1")),
+    "too large to keep":
+        Story().executed(5, manner="too_large").record()
+        .answer(4.9, first()).settles(refused("unavailable")),
+    "a changed payload":
+        plain().answer(13, refused("conflict"), variant=1)
+        .answer(60, refused("conflict"), 1, "probe"),
+    "a changed payload before the first":
+        plain().answer(9, unclaimable(), variant=1)
+        .answer(60, refused("conflict"), 1, "probe"),
+    "killed": plain().fault("worker_killed", 15.1).lost(15, lost="closed"),
+    "a probe asked again after 503":
+        plain().answer(59, unclaimable(), 0, "probe"),
+    "gave up on a slow upstream":
+        Story().executed(5, done=9).record()
+        .answer(4.9, error(504, "gateway_timeout", id="req_1"))
+        .settles(refused("unknown")),
+}
+
+
+@pytest.mark.parametrize("story", RIGHT)
+def test_right_history_breaks_no_rule(story):
+    assert RIGHT[story].broken == set()
+
+
+# Of each rule, what breaks it, and what else cannot but break of it.
+
+def twice():
+    return (Story().executed(5, verdict="ambiguous", status=502)
+            .executed(6, 2, "req_2").record())
+
+
+WRONG = [
+    ("executed_once", twice()),
+    ("executed_once", twice().resolved(5.5).executed(7, 3, "req_3")),
+    ("executed_once", twice().resolved(5.5, 409)),
+    ("executed_once", twice().resolved(5.5, 404)),
+    # One resolution, but of before the first.
+    ("executed_once", twice().resolved(1)),
+    ("one_payload executed_once",
+     Story().executed(5, done=None).executed(6, 2, "req_2", variant=1)
+     .record()),
+    ("one_payload",
+     Story().executed(5, done=None)
+     .executed(6, 2, "req_2", variant=1, verdict="refused").record()),
+    ("execution_was_asked", Story().executed(5, asked=False).record()),
+    ("execution_was_asked",
+     Story().lost(4.9, variant=1).executed(5, asked=False).record()),
+    ("execution_was_asked",
+     Story().lost(4.9, whole=False).executed(5, asked=False).record()),
+    ("execution_was_asked",
+     Story().lost(5.1).executed(5, asked=False).record()),
+    ("execution_was_asked",
+     Story().executed(5, verdict="refused").executed(6, verdict="refused")),
+
+    ("own_answer replay_stays", plain().answer(13, replay(7, "req_7"))
+     .executed(5, 7, "req_7", name=OTHER)),
+    ("own_answer replay_stays", plain().answer(13, replay(9, "req_9"))),
+    ("own_answer conflict_always",
+     plain().answer(13, replay(), variant=1)),
+    ("true_answer same_answer", plain().answer(13, replay(body=b"{}"))),
+    ("true_answer same_answer",
+     plain().answer(13, replay(location="/v1/loads/2"))),
+    ("true_answer same_answer", plain().answer(13, replay(status=200))),
+    ("true_answer", Story().executed(5).record().fault("x", 5)
+     .answer(4.9, first(body=b'{"execution":1'))),
+    ("true_answer", Story().executed(5, verdict="ambiguous").record()
+     .answer(4.9, first())),
+    ("true_answer", Story().executed(5, status=422).record().fault("x", 5)
+     .answer(4.9, error(422, "unprocessable_content", id="req_1",
+                        details={"execution": 2}))),
+    ("true_answer", Story().executed(5).record().fault("x", 5)
+     .answer(4.9, error(502, "bad_gateway", id="req_1"))),
+    ("same_answer", plain().answer(13, replay(type="text/plain"))),
+    ("replay_is_marked", plain().answer(13, replay(replayed="yes"))),
+    ("replay_is_marked replay_stays own_answer",
+     plain().answer(13, replay(original=None))),
+    ("replay_is_marked", plain().answer(13, replay(id="req_1"))),
+    ("replay_of_a_final_answer true_answer",
+     Story().executed(5, verdict="ambiguous").record().answer(7, replay())),
+    ("replay_of_a_final_answer",
+     Story().executed(5, verdict="refused", status=429)
+     .answer(7, error(429, "rate_limited", True, said="req_1",
+                      details={"execution": 1}, replayed="true",
+                      original="req_1"))),
+    ("replay_stays", plain().answer(13, refused("in_progress"))),
+    ("replay_stays", plain().answer(13, refused("unknown"))),
+    ("replay_stays refusal_has_a_cause",
+     plain().answer(13, refused("conflict"))),
+
+    ("known_answer", plain().answer(9, Answer(200, "req_8", b"hello"))),
+    ("known_answer", plain().answer(9, error(500, "internal_error"))),
+    ("known_answer", plain().answer(9, error(409, "idempotency_gone"))),
+    ("known_answer", plain().answer(9, error(422, CODES["in_progress"]))),
+    ("known_answer", plain().answer(9, unclaimable(retry_after=None))),
+    ("known_answer", plain().answer(
+        10.05, refused("in_progress", retry_after=None))),
+    ("known_answer", plain().answer(9, unclaimable(said="req_5"))),
+    ("known_answer", plain().answer(9, Answer(503, "req_8", b"<html>"))),
+    ("refusal_executes_nothing",
+     Story().executed(5, done=None).record()
+     .answer(4.9, refused("in_progress", id="req_1"))),
+    ("refusal_executes_nothing true_answer",
+     Story().executed(5, done=None).record()
+     .answer(4.9, unclaimable(id="req_1"))),
+    ("conflict_always", plain().lost(1, variant=1)
+     .answer(10.05, refused("in_progress"), variant=1)),
+    ("conflict_always", Story().executed(5, verdict="ambiguous").record()
+     .lost(1, variant=1).answer(7, refused("unknown"), variant=1)),
+    ("refusal_has_a_cause", Story().answer(5, refused("conflict"))),
+    ("refusal_has_a_cause", Story().answer(5, refused("in_progress"))),
+    ("refusal_has_a_cause", Story().answer(5, refused("unknown"))),
+    ("refusal_has_a_cause", Story().executed(5, done=None).record()
+     .answer(7, refused("unavailable"))),
+    ("answered", plain().lost(15, lost="closed")),
+    ("answered", plain().lost(15, lost="cut")),
+    ("answered", plain().fault("worker_killed", 15.1, node=1)
+     .lost(15, lost="closed")),
+    ("answered", plain().fault("worker_killed", 18).lost(15, lost="closed")),
+    ("answered", plain().fault("worker_killed", 20).lost(15, lost="timeout",
+                                                         end=45)),
+
+    ("settled", Story().lost(5).settles(refused("in_progress"))),
+    ("settled", Story().lost(5).settles(unclaimable())),
+    ("settled", plain().lost(60, lost="closed", phase="probe")
+     .fault("worker_killed", 60)),
+    ("settled refusal_has_a_cause",
+     Story().lost(5).settles(refused("conflict"))),
+    ("settled", Story().lost(5).lost(6, variant=1)
+     .settles(refused("unknown")).settles(refused("unknown"), variant=1)),
+    ("settled executed_once", Story().executed(5, done=None).record()
+     .executed(60.1, 2, "req_2", done=None)
+     .settles(refused("unknown"), first(2, "req_2"))),
+    ("outcome_is_kept",
+     Story().executed(5).record().answer(4.9, first())
+     .settles(refused("unknown"))),
+    ("outcome_is_kept",
+     Story().fault("reload", 5, harmless=True).executed(5).record()
+     .settles(refused("unknown"))),
+    ("outcome_is_kept",
+     Story().executed(5, manner="too_large").record()
+     .settles(refused("unknown"))),
+    ("ttl", plain().record(-1)),
+    ("ttl", plain().record(1000)),
+    ("ttl", plain().record(2 * DAY)),
+    ("record_is_kept", Story().executed(5, done=None)),
+    ("record_is_kept", Story().executed(5, done=None).resolved(1)),
+]
+
+WRONG = [pytest.param(broken, story, id=f"{broken.split()[0]}-{i}")
+         for i, (broken, story) in enumerate(WRONG)]
+
+
+@pytest.mark.parametrize("broken, story", WRONG)
+def test_wrong_history_breaks_its_rule(broken, story):
+    assert story.broken == set(broken.split())
+
+
+def test_every_rule_is_broken_by_a_history():
+    shown = {param.values[0].split()[0] for param in WRONG}
+
+    assert shown == set(rules.RULES)
