@@ -170,6 +170,16 @@ RIGHT = {
     "killed": plain().fault("worker_killed", 15.1).lost(15, lost="closed"),
     "a probe asked again after 503":
         plain().answer(59, unclaimable(), 0, "probe"),
+    "the upstream left, nobody knows":
+        Story().fault("upstream_refuses", 5.1, node=None).record()
+        .answer(5, error(502, "bad_gateway")).settles(refused("unknown")),
+    "killed with a claim":
+        Story().lost(5, lost="closed").fault("worker_killed", 5.1).record()
+        .settles(refused("unknown")),
+    "what frees a claim is on its way":
+        Story().answer(5, unclaimable()).fault("redis_frozen", 4, 7).record()
+        .answer(6.5, refused("unknown"))
+        .executed(60.1).settles(first(), replay()),
     "gave up on a slow upstream":
         Story().executed(5, done=9).record()
         .answer(4.9, error(504, "gateway_timeout", id="req_1"))
@@ -256,6 +266,9 @@ WRONG = [
         10.05, refused("in_progress", retry_after=None))),
     ("known_answer", plain().answer(9, unclaimable(said="req_5"))),
     ("known_answer", plain().answer(9, Answer(503, "req_8", b"<html>"))),
+    ("known_answer", plain().answer(9, error(502, "bad_gateway"))),
+    ("known_answer", plain().fault("upstream_refuses", 15, node=None)
+     .answer(9, error(504, "gateway_timeout"))),
     ("refusal_executes_nothing",
      Story().executed(5, done=None).record()
      .answer(4.9, refused("in_progress", id="req_1"))),
@@ -269,12 +282,20 @@ WRONG = [
     ("refusal_has_a_cause", Story().answer(5, refused("conflict"))),
     ("refusal_has_a_cause", Story().answer(5, refused("in_progress"))),
     ("refusal_has_a_cause", Story().answer(5, refused("unknown"))),
+    ("refusal_has_a_cause", Story().lost(5).answer(7, refused("unknown"))),
+    ("refusal_has_a_cause",
+     Story().answer(5, unclaimable()).fault("redis_frozen", 4, 7).record()
+     .settles(refused("unknown"))),
+    ("refusal_has_a_cause",
+     Story().lost(5).fault("worker_killed", 5.1, node=1)
+     .settles(refused("unknown"))),
     ("refusal_has_a_cause", Story().executed(5, done=None).record()
      .answer(7, refused("unavailable"))),
     ("answered", plain().lost(15, lost="closed")),
     ("answered", plain().lost(15, lost="cut")),
     ("answered", plain().fault("worker_killed", 15.1, node=1)
      .lost(15, lost="closed")),
+    ("answered", plain().fault("redis_killed", 15.1).lost(15, lost="cut")),
     ("answered", plain().fault("worker_killed", 18).lost(15, lost="closed")),
     ("answered", plain().fault("worker_killed", 20).lost(15, lost="timeout",
                                                          end=45)),
@@ -285,7 +306,8 @@ WRONG = [
      .fault("worker_killed", 60)),
     ("settled refusal_has_a_cause",
      Story().lost(5).settles(refused("conflict"))),
-    ("settled", Story().lost(5).lost(6, variant=1)
+    ("settled", Story().fault("workers_killed", 5).lost(5)
+     .lost(6, variant=1)
      .settles(refused("unknown")).settles(refused("unknown"), variant=1)),
     ("settled executed_once", Story().executed(5, done=None).record()
      .executed(60.1, 2, "req_2", done=None)

@@ -14,10 +14,14 @@ from .history import Fault
 
 CALM_FIRST = 3.0
 CALM_EVERY = 20
-CALM = 6.0
+CALM = 10.0
 
 # Between two faults, s.
 GAP = (0.1, 0.6)
+
+# Those that are not about one node.
+ABOUT_ALL = ("redis_frozen", "redis_restarted", "redis_killed", "upstream",
+             "claim_acks", "complete_acks", "unknown_acks")
 
 # What may be lost by none of these, when nothing else happens.
 HARMLESS = ("reload", "upgrade")
@@ -51,16 +55,20 @@ class Faults:
                 todo = self.rng.sample(self.kinds, len(self.kinds))
                 rounds += 1
             self.make(todo.pop())
-            if len(self.made) % CALM_EVERY == 0:
-                time.sleep(CALM)
             time.sleep(self.rng.uniform(*GAP))
+            if len(self.made) % CALM_EVERY == 0:
+                calm = time.monotonic() + CALM
+                while going() and time.monotonic() < calm:
+                    time.sleep(0.1)
 
     def make(self, kind):
         number = self.rng.randrange(len(self.nodes))
         start = time.monotonic()
         getattr(self, "make_" + kind)(number)
-        self.made.append(Fault(kind, start, time.monotonic(), number,
-                               kind in HARMLESS))
+        self.made.append(Fault(
+            kind, start, time.monotonic(),
+            None if kind.startswith(ABOUT_ALL) else number,
+            kind in HARMLESS))
 
     # Nodes.
 

@@ -153,6 +153,20 @@ class Fault:
     node: int = None
     harmless: bool = False
 
+    @property
+    def kills(self):
+        """Whether requests on their way ended with a worker."""
+        return self.kind.startswith(("worker_killed", "workers_killed"))
+
+    @property
+    def ends_workers(self):
+        """Whether workers ended by it, in whatever way."""
+        return self.kills or self.kind.startswith(("reload", "upgrade"))
+
+    def touches(self, start, end):
+        """Whether it went on within that time."""
+        return self.start <= end and self.end >= start
+
     def __str__(self):
         where = "" if self.node is None else f" node {self.node}"
         return f"fault {self.kind}{where} until {self.end:.3f}"
@@ -235,12 +249,9 @@ class History:
         redis_name = f"{{{name.org}}}:{name.mode}:{name.key}"
         events = [*key.requests, *key.executions, *key.resolutions,
                   *(c for c in self.commands if redis_name in c.text)]
-        if events:
-            first = min(event.start for event in events) - 2
-            last = max(getattr(event, "end", None) or event.start
-                       for event in key.requests or events)
-            events += [f for f in self.faults
-                       if f.end >= first and f.start <= last]
+        events += [fault for fault in self.faults
+                   if any(fault.touches(event.start - 1, event.start + 2)
+                          for event in key.requests)]
 
         lines = [f"history of {name.org} {name.mode} {name.key}"]
         lines += [f"  {event.start:.3f} {event}"

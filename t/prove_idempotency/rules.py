@@ -45,7 +45,8 @@ def check(history):
 
 def kind(answer, history):
     """What an answer is: replay, first (of the request that was executed),
-    unclaimable (503, nothing executed), the code of a refusal, or None."""
+    unclaimable (503, nothing executed), broken (nothing was executed, but
+    Keygate cannot know), the code of a refusal, or None."""
     error = answer.error
     code = error.get("code")
 
@@ -58,6 +59,9 @@ def kind(answer, history):
     if (answer.status in (502, 503) and error.get("retryable") is True
             and code in ("service_unavailable", "bad_gateway")):
         return "unclaimable"
+    if (answer.status in (502, 504) and error.get("retryable") is False
+            and code in ("bad_gateway", "gateway_timeout")):
+        return "broken"
     return None
 
 
@@ -227,7 +231,9 @@ def known_answer(key, history):
     refusals; every error has the envelope, its request id, and Retry-After
     exactly when it says that it may be tried again."""
     for request, answer in key.answers():
-        if kind(answer, history) is None:
+        said = kind(answer, history)
+        if said is None or (said == "broken"
+                            and not upstream_left(request, history)):
             yield f"neither an execution's nor a refusal: {answer}"
 
         if answer.status < 400:
@@ -241,6 +247,14 @@ def known_answer(key, history):
 
         if answer.request_id != (answer.original or answer.id):
             yield f"another request id in the body: {answer}"
+
+
+def upstream_left(request, history):
+    """Whether the upstream may have closed a connection on which a request
+    had been sent and not been read."""
+    return any(fault.kind.startswith("upstream")
+               and fault.touches(request.start, request.end)
+               for fault in history.faults)
 
 
 @rule
@@ -275,18 +289,23 @@ def conflict_always(key, history):
 
 @rule
 def refusal_has_a_cause(key, history):
-    """A conflict, another payload; in progress and unknown, another request
-    with the same; a replay that is not kept, an execution."""
+    """A conflict, another payload; in progress, another request with the same;
+    unknown, one that was executed or left its claim behind; a replay that is
+    not kept, an execution."""
     for request, answer in key.answers():
         said = kind(answer, history)
         others = [other for other in key.requests if other is not request
                   and other.start < request.end]
+        same = [other for other in others if other.variant == request.variant]
 
         if said == "idempotency_conflict":
-            cause = any(o.variant != request.variant for o in others)
-        elif said in ("idempotency_in_progress",
-                      "idempotency_outcome_unknown"):
-            cause = any(o.variant == request.variant for o in others)
+            cause = len(others) > len(same)
+        elif said == "idempotency_in_progress":
+            cause = same
+        elif said == "idempotency_outcome_unknown":
+            cause = (any(e.start < request.end for e in executed(key))
+                     or any(left_claim(other, request, history)
+                            for other in same))
         elif said == "idempotency_replay_unavailable":
             cause = any(e.manner == "too_large" for e in key.executions)
         else:
@@ -296,16 +315,28 @@ def refusal_has_a_cause(key, history):
             yield f"for no reason: {answer}"
 
 
+def left_claim(other, request, history):
+    """Whether a claim of another request's may stand, without an execution:
+    its worker ended, or the upstream left; and while there are faults, what
+    frees it may be on its way to Redis."""
+    last = other.end + AFTERMATH
+
+    return other.whole and (upstream_left(other, history) or any(
+        fault.touches(other.start, last)
+        and (fault.ends_workers and fault.node == other.node
+             or request.phase == "load" and not fault.harmless)
+        for fault in history.faults))
+
+
 @rule
 def answered(key, history):
-    """Every request of a client that stays is, in its time; but for a worker
-    that is killed, or an upstream that breaks off what is not held."""
+    """Every request of a client that stays is, in its time, but where its
+    worker is killed."""
     for request in key.requests:
         if request.lost in (None, "left"):
             continue
-        killed = any("killed" in fault.kind and fault.node == request.node
-                     and fault.start <= request.end
-                     and fault.end >= request.start
+        killed = any(fault.kills and fault.node == request.node
+                     and fault.touches(request.start, request.end)
                      for fault in history.faults)
         if request.lost == "timeout" or not killed:
             yield f"lost for no reason: {request}"
@@ -329,7 +360,7 @@ def settled(key, history):
     holders = Counter()
 
     for request, what in said:
-        if what in ("unclaimable", "idempotency_in_progress"):
+        if what in ("unclaimable", "broken", "idempotency_in_progress"):
             yield f"not settled: {request}"
         if what == "first":
             execution = origin(request.answer, history)
@@ -366,8 +397,8 @@ def undisturbed(execution, history):
         return False
     if execution.done - execution.start > UPSTREAM_WAITS:
         return False
-    return not any(fault.start < execution.done + 1
-                   and fault.end > execution.start - AFTERMATH
+    return not any(fault.touches(execution.start - AFTERMATH,
+                                 execution.done + 1)
                    for fault in history.faults if not fault.harmless)
 
 
