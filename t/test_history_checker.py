@@ -168,6 +168,15 @@ RIGHT = {
         plain().answer(9, unclaimable(), variant=1)
         .answer(60, refused("conflict"), 1, "probe"),
     "killed": plain().fault("worker_killed", 15.1).lost(15, lost="closed"),
+    "an answer lost with its worker":
+        Story().fault("worker_killed", 5).executed(5).record()
+        .settles(refused("unknown")),
+    "an answer late for its worker":
+        Story().fault("worker_paused", 4, 6).executed(5).record()
+        .settles(refused("unknown")),
+    "an answer lost by a worker that left while Redis was away":
+        Story().fault("reload", 6, harmless=True).fault("redis_frozen", 4, 9)
+        .executed(5).record().settles(refused("unknown")),
     "a probe asked again after 503":
         plain().answer(59, unclaimable(), 0, "probe"),
     "the upstream left, nobody knows":
@@ -306,7 +315,7 @@ WRONG = [
      .fault("worker_killed", 60)),
     ("settled refusal_has_a_cause",
      Story().lost(5).settles(refused("conflict"))),
-    ("settled", Story().fault("workers_killed", 5).lost(5)
+    ("settled", Story().fault("workers_killed", 5, 7).lost(5)
      .lost(6, variant=1)
      .settles(refused("unknown")).settles(refused("unknown"), variant=1)),
     ("settled executed_once", Story().executed(5, done=None).record()
@@ -317,6 +326,12 @@ WRONG = [
      .settles(refused("unknown"))),
     ("outcome_is_kept",
      Story().fault("reload", 5, harmless=True).executed(5).record()
+     .settles(refused("unknown"))),
+    ("outcome_is_kept",
+     Story().fault("redis_killed", 4, 6, None).executed(5).record()
+     .settles(refused("unknown"))),
+    ("outcome_is_kept",
+     Story().fault("worker_killed", 15).executed(5).record()
      .settles(refused("unknown"))),
     ("outcome_is_kept",
      Story().executed(5, manner="too_large").record()

@@ -159,6 +159,11 @@ class Fault:
         return self.kind.startswith(("worker_killed", "workers_killed"))
 
     @property
+    def pauses(self):
+        """Whether a worker was late for everything."""
+        return self.kind.startswith("worker_paused")
+
+    @property
     def ends_workers(self):
         """Whether workers ended by it, in whatever way."""
         return self.kills or self.kind.startswith(("reload", "upgrade"))

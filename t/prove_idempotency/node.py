@@ -17,7 +17,6 @@ PIECES = {
     "redis_parameters": "connect=200ms command=300ms dead=1s",
     "policies": "keygate_policy default rate=60000r/m by=key;",
     "outage": "keygate_outage keys=stale:5m limits=allow;",
-    "events": "accept_mutex off;",
     "location": "proxy_read_timeout 3s; proxy_send_timeout 3s;"
                 "proxy_connect_timeout 3s;",
 }
@@ -44,20 +43,21 @@ class Master:
         except OSError:
             return 0
 
-    def wait(self, timeout=None):
+    def wait(self, timeout=20):
         try:
-            return wait_for(lambda: self.poll() == 0 or None, timeout or 1e9,
-                            "end of nginx") and 0
+            wait_for(lambda: self.poll() == 0, timeout, "end of nginx")
+            return 0
         except TimeoutError:
             raise subprocess.TimeoutExpired("nginx", timeout) from None
 
 
 class Node(Gate):
-    """number is what the history calls it."""
+    """number is what the history calls it; port is the upstream's, lease in
+    ms."""
 
     def __init__(self, number, redis, port, redis_url, lease, **pieces):
         self.number = number
-        self.upgrades = 0
+        self.retiring = None
         idempotency = f"keygate_idempotency retention=24h lease={lease}ms;"
         super().__init__(redis, _At(port), redis_url=redis_url,
                          **{**PIECES, "idempotency": idempotency, **pieces})
@@ -78,7 +78,7 @@ class Node(Gate):
     def upgrade(self, timeout=20):
         """USR2, WINCH, QUIT: a new master with new workers takes over, and
         the old ones finish what they have."""
-        old = self.process
+        old = self.retiring = self.process
         old.send_signal(signal.SIGUSR2)
         new = Master(wait_for(lambda: self._pid(but=old.pid), timeout,
                               "new master"))
@@ -94,10 +94,8 @@ class Node(Gate):
         wait_for(lambda: not self.workers(), timeout, "end of old workers")
         old.send_signal(signal.SIGQUIT)
         self.process = new
-        self.upgrades += 1
-
-        if wait_for(lambda: old.poll() == 0, timeout, "end of old master"):
-            return new.pid
+        old.wait(timeout)
+        self.retiring = None
 
     def kill_workers(self, count):
         """Some at once; returns when others have taken their place."""
@@ -113,6 +111,12 @@ class Node(Gate):
         os.kill(pid, signal.SIGSTOP)
         time.sleep(seconds)
         os.kill(pid, signal.SIGCONT)
+
+    def _end(self, how, timeout=20):
+        """The master, and the one before it when an upgrade has failed."""
+        if self.retiring is not None and self.retiring.poll() is None:
+            self.retiring.send_signal(signal.SIGTERM)
+        super()._end(how, timeout)
 
     def _command(self):
         return [binary(), "-p", self.folder, "-c", self.path("nginx.conf"),

@@ -7,6 +7,7 @@ command and before its reply has arrived.
 
 import signal
 import time
+from collections import Counter
 
 from harness import Relay
 
@@ -57,13 +58,14 @@ def shown(words):
 
 
 class LossyRelay(Relay):
-    """lose(action, times): the next acknowledgements of it are lost."""
+    """lose(action, times): the next acknowledgements of it are lost; lost has
+    how many were."""
 
     def __init__(self, target, node):
         super().__init__(target)
         self.commands = Journal(node)
         self.losses = {}
-        self.lost = 0
+        self.lost = Counter()
 
     def lose(self, what, times):
         self.losses[what] = times
@@ -78,7 +80,7 @@ class LossyRelay(Relay):
 
         if self.losses.get(what, 0) > 0:
             self.losses[what] -= 1
-            self.lost += 1
+            self.lost[what] += 1
             self.commands.say(name, f"< {what} lost {reply[:SHOWN]!r}")
             raise ConnectionError("lost")
 
@@ -102,7 +104,7 @@ def main(pipe, port, node):
         if name == "delay":
             relay.delay, = arguments
             pipe.send(None)
-        elif name in ("commands", "lost", "connections"):
+        elif name in ("commands", "lost"):
             pipe.send(getattr(relay, name))
         else:
             pipe.send(getattr(relay, name)(*arguments))

@@ -22,8 +22,8 @@ REFUSALS = {"idempotency_conflict": 409, "idempotency_in_progress": 409,
 # Keygate gave up on an upstream that took longer than this, s.
 UPSTREAM_WAITS = 2.5
 
-# How long after a fault what it did may still be felt, and how long before the
-# execution it may have begun, s.
+# How long after a fault what it did may still be felt, s: a lease is over, and
+# Redis was found again and told what it has missed.
 AFTERMATH = 5.0
 
 # How much earlier than its retention a record may end, ms: clocks and slices.
@@ -375,13 +375,13 @@ def settled(key, history):
 
 @rule
 def outcome_is_kept(key, history):
-    """An answer given while there was no fault about is there for ever, also
-    for a client that has not waited for it."""
+    """A whole answer is there for ever once Redis is, also for a client that
+    has not waited for it, unless a worker ended with it."""
     last = [request for request in key.requests if request.phase != "load"
             and request.answer]
 
     for execution in executed(key):
-        if (not undisturbed(execution, history) or not last
+        if (not must_be_kept(execution, history) or not last
                 or key.resolved_within(execution.start, FOREVER)):
             continue
         wanted = ("idempotency_replay_unavailable"
@@ -391,15 +391,21 @@ def outcome_is_kept(key, history):
             yield f"execution {execution.n} is forgotten"
 
 
-def undisturbed(execution, history):
-    """Whether it ended well, and nothing happened meanwhile."""
+def must_be_kept(execution, history):
+    """Whether nothing excuses that its outcome is lost: it ended well and in
+    time, and no worker ended, by force or while Redis was away."""
     if execution.verdict != "final" or execution.done is None:
         return False
     if execution.done - execution.start > UPSTREAM_WAITS:
         return False
-    return not any(fault.touches(execution.start - AFTERMATH,
-                                 execution.done + 1)
-                   for fault in history.faults if not fault.harmless)
+
+    near = [fault for fault in history.faults
+            if fault.touches(execution.start - AFTERMATH,
+                             execution.done + AFTERMATH)]
+
+    return not (any(fault.kills or fault.pauses for fault in near)
+                or (any(fault.ends_workers for fault in near)
+                    and not all(fault.harmless for fault in near)))
 
 
 @rule

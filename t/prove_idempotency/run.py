@@ -136,6 +136,7 @@ class Run:
 
         commands = [command for way in self.relays
                     for command in way.ask("commands")]
+        self.lost = sum((way.ask("lost") for way in self.relays), Counter())
         return History(requests, upstream.read_log(self.log), resolutions,
                        self.faults.made, self.scan(), commands,
                        began=self.began)
@@ -210,7 +211,7 @@ MUST_HAVE = ("first", "replay", "idempotency_conflict",
              "unclaimable")
 
 
-def figures(history, faults, seconds):
+def figures(history, faults, acks, seconds):
     """(lines of figures, kinds of answers that never came)."""
     answers, lost = Counter(), Counter()
     for request in history.requests:
@@ -221,7 +222,7 @@ def figures(history, faults, seconds):
 
     load_requests = sum(r.phase == "load" for r in history.requests)
     verdicts = Counter(e.verdict for e in history.executions)
-    quiet = sum(rules.undisturbed(e, history) for e in history.executions)
+    kept = sum(rules.must_be_kept(e, history) for e in history.executions)
 
     def several(counts):
         return ", ".join(f"{name} {n}" for name, n
@@ -232,12 +233,13 @@ def figures(history, faults, seconds):
         f"requests    {load_requests}, and "
         f"{len(history.requests) - load_requests} probes",
         f"executions  {len(history.executions)}: {several(verdicts)}; "
-        f"{quiet} of them far from any fault",
+        f"{kept} of them must be kept",
         f"answers     {several(answers)}",
         f"none        {several(lost)}",
         f"resolved    {len(history.resolutions)}: "
         + several(Counter(r.status for r in history.resolutions)),
         f"faults      {len(history.faults)}: {several(faults)}",
+        f"acks lost   {several(acks)}",
         f"records     {len(history.records)} in Redis",
         f"seconds     {seconds:.0f}",
     ]
@@ -255,7 +257,7 @@ def prove(seed, keys, requests, seconds, resolve, say):
         run.close()
 
     violations = rules.check(history)
-    lines, missing = figures(history, run.faults.count(),
+    lines, missing = figures(history, run.faults.count(), run.lost,
                              time.monotonic() - began)
 
     for line in lines:
