@@ -331,6 +331,12 @@ WRONG = [
      Story().fault("redis_killed", 4, 6, None).executed(5).record()
      .settles(refused("unknown"))),
     ("outcome_is_kept",
+     Story().fault("worker_killed", 5, node=1).executed(5).record()
+     .settles(refused("unknown"))),
+    ("outcome_is_kept",
+     Story().fault("workers_killed", 8).executed(5).record()
+     .settles(refused("unknown"))),
+    ("outcome_is_kept",
      Story().fault("worker_killed", 15).executed(5).record()
      .settles(refused("unknown"))),
     ("outcome_is_kept",

@@ -168,6 +168,12 @@ class Fault:
         """Whether workers ended by it, in whatever way."""
         return self.kills or self.kind.startswith(("reload", "upgrade"))
 
+    @property
+    def hides_redis(self):
+        """Whether Redis may not have been told, or not have said so."""
+        return ("redis" in self.kind or "acks" in self.kind
+                or self.kind.startswith(("connections", "network")))
+
     def touches(self, start, end):
         """Whether it went on within that time."""
         return self.start <= end and self.end >= start

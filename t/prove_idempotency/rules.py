@@ -26,6 +26,9 @@ UPSTREAM_WAITS = 2.5
 # Redis was found again and told what it has missed.
 AFTERMATH = 5.0
 
+# How long it takes to tell Redis of an outcome while nothing is wrong, s.
+SOON = 1.0
+
 # How much earlier than its retention a record may end, ms: clocks and slices.
 SLACK = 5000
 
@@ -381,7 +384,7 @@ def outcome_is_kept(key, history):
             and request.answer]
 
     for execution in executed(key):
-        if (not must_be_kept(execution, history) or not last
+        if (not must_be_kept(execution, key, history) or not last
                 or key.resolved_within(execution.start, FOREVER)):
             continue
         wanted = ("idempotency_replay_unavailable"
@@ -391,21 +394,34 @@ def outcome_is_kept(key, history):
             yield f"execution {execution.n} is forgotten"
 
 
-def must_be_kept(execution, history):
+def must_be_kept(execution, key, history):
     """Whether nothing excuses that its outcome is lost: it ended well and in
-    time, and no worker ended, by force or while Redis was away."""
+    time, and its worker neither ended before it could tell Redis so, nor was
+    too late for everything."""
     if execution.verdict != "final" or execution.done is None:
         return False
     if execution.done - execution.start > UPSTREAM_WAITS:
         return False
 
-    near = [fault for fault in history.faults
-            if fault.touches(execution.start - AFTERMATH,
-                             execution.done + AFTERMATH)]
+    nodes = ({request.node for request, answer in key.answers()
+              if answer.id == execution.id}
+             or {request.node for request in key.requests
+                 if request.variant == execution.variant})
+    told = execution.done + SOON
 
-    return not (any(fault.kills or fault.pauses for fault in near)
-                or (any(fault.ends_workers for fault in near)
-                    and not all(fault.harmless for fault in near)))
+    for fault in history.faults:
+        if (fault.node in nodes
+                and fault.touches(execution.start, told + AFTERMATH)
+                and (fault.kills or fault.pauses or fault.ends_workers)):
+            if ((fault.kills or fault.pauses)
+                    and fault.touches(execution.start, told)):
+                return False
+            if any(other.hides_redis
+                   and other.touches(execution.start, fault.end)
+                   for other in history.faults):
+                return False
+
+    return True
 
 
 @rule

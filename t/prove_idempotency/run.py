@@ -222,7 +222,9 @@ def figures(history, faults, acks, seconds):
 
     load_requests = sum(r.phase == "load" for r in history.requests)
     verdicts = Counter(e.verdict for e in history.executions)
-    kept = sum(rules.must_be_kept(e, history) for e in history.executions)
+    kept = sum(rules.must_be_kept(execution, key, history)
+               for key in history.keys.values()
+               for execution in key.executions)
 
     def several(counts):
         return ", ".join(f"{name} {n}" for name, n
