@@ -177,6 +177,14 @@ RIGHT = {
     "an answer lost by a worker that left while Redis was away":
         Story().fault("reload", 6, harmless=True).fault("redis_frozen", 4, 9)
         .executed(5).record().settles(refused("unknown")),
+    "an answer lost by a worker that was leaving when Redis went away":
+        Story().fault("reload", 4.9, 5.1, harmless=True)
+        .fault("redis_restarted", 6, 7, None).executed(5, done=6.1).record()
+        .settles(refused("unknown")),
+    "a paused worker finds that it has waited too long":
+        Story().fault("worker_paused", 5.05, 9).executed(5).record()
+        .answer(4.9, error(504, "gateway_timeout", id="req_1"))
+        .settles(refused("unknown")),
     "a probe asked again after 503":
         plain().answer(59, unclaimable(), 0, "probe"),
     "the upstream left, nobody knows":

@@ -78,8 +78,7 @@ def once(given):
     say(f"seed {seed}: {given.keys} keys, {given.requests} requests")
 
     return prove(seed, given.keys, given.requests,
-                 max(SHORTEST, given.requests / given.rate),
-                 resolve=False, say=say)
+                 max(SHORTEST, given.requests / given.rate), say)
 
 
 def say(line):

@@ -39,9 +39,8 @@ class Received(Client):
 
 
 class Load:
-    """targets: the nodes' ports; admins: their admin sockets, or none for no
-    operator; tokens: {(org, mode): token}.  requests and resolutions are what
-    came of it."""
+    """targets: the nodes' ports; admins: their admin sockets; tokens: {(org,
+    mode): token}.  requests and resolutions are what came of it."""
 
     def __init__(self, seed, targets, admins, tokens):
         self.rng = random.Random(f"operator {seed}")
@@ -93,7 +92,7 @@ class Load:
             self.gate.release()
 
         answer = request.answer
-        if (self.admins and answer and step.name not in self.resolving
+        if (answer and step.name not in self.resolving
                 and answer.error.get("code") == "idempotency_outcome_unknown"
                 and self.rng.random() < RESOLVES):
             self.resolving.add(step.name)

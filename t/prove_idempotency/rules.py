@@ -148,11 +148,11 @@ def true_answer(key, history):
         if (kind(answer, history) not in ("replay", "first")
                 or execution is None):
             continue
-        if not is_true(answer, execution):
+        if not is_true(answer, execution, request, history):
             yield f"{answer} is not what execution {execution.n} answered"
 
 
-def is_true(answer, execution):
+def is_true(answer, execution, request, history):
     error = answer.error
 
     if execution.verdict == "ambiguous":
@@ -160,7 +160,10 @@ def is_true(answer, execution):
 
     if answer.status != execution.status:
         gave_up = (execution.done is None
-                   or execution.done - execution.start > UPSTREAM_WAITS)
+                   or execution.done - execution.start > UPSTREAM_WAITS
+                   or any(fault.pauses and fault.node == request.node
+                          and fault.touches(request.start, request.end)
+                          for fault in history.faults))
         return (gave_up and answer.replayed is None
                 and answer.status in (502, 504)
                 and error.get("retryable") is False)
@@ -394,6 +397,15 @@ def outcome_is_kept(key, history):
             yield f"execution {execution.n} is forgotten"
 
 
+def nodes_of(execution, key):
+    """Where it may have been executed: the nodes of its client, if that has
+    waited, else of all who asked for it."""
+    return ({request.node for request, answer in key.answers()
+             if answer.id == execution.id}
+            or {request.node for request in key.requests
+                if request.variant == execution.variant})
+
+
 def must_be_kept(execution, key, history):
     """Whether nothing excuses that its outcome is lost: it ended well and in
     time, and its worker neither ended before it could tell Redis so, nor was
@@ -403,10 +415,7 @@ def must_be_kept(execution, key, history):
     if execution.done - execution.start > UPSTREAM_WAITS:
         return False
 
-    nodes = ({request.node for request, answer in key.answers()
-              if answer.id == execution.id}
-             or {request.node for request in key.requests
-                 if request.variant == execution.variant})
+    nodes = nodes_of(execution, key)
     told = execution.done + SOON
 
     for fault in history.faults:
@@ -417,7 +426,7 @@ def must_be_kept(execution, key, history):
                     and fault.touches(execution.start, told)):
                 return False
             if any(other.hides_redis
-                   and other.touches(execution.start, fault.end)
+                   and other.touches(execution.start, max(fault.end, told))
                    for other in history.faults):
                 return False
 

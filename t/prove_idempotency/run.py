@@ -65,12 +65,11 @@ class Run:
     """All servers of a run, and what they have seen: make it, run() it, and
     there is the history."""
 
-    def __init__(self, seed, keys, requests, seconds, resolve, say):
+    def __init__(self, seed, keys, requests, seconds, say):
         self.seed = seed
         self.keys = keys
         self.wanted = requests
         self.seconds = seconds
-        self.resolve = resolve
         self.say = say
         self.stack = contextlib.ExitStack()
         self.folder = tempfile.mkdtemp(prefix="keygate-proof-")
@@ -119,11 +118,10 @@ class Run:
         self.began = time.monotonic()
         steps = plan.make(self.seed, self.keys, self.wanted, self.seconds,
                           self.orgs)
-        admins = ([node.path("admin.sock") for node in self.nodes]
-                  if self.resolve else [])
         self.load = self.add(Helper(
-            load.main, self.seed, [node.port for node in self.nodes], admins,
-            self.tokens, steps))
+            load.main, self.seed, [node.port for node in self.nodes],
+            [node.path("admin.sock") for node in self.nodes], self.tokens,
+            steps))
 
         requests, resolutions = self.under_faults()
 
@@ -248,10 +246,10 @@ def figures(history, faults, acks, seconds):
     return lines, [name for name in MUST_HAVE if not answers[name]]
 
 
-def prove(seed, keys, requests, seconds, resolve, say):
+def prove(seed, keys, requests, seconds, say):
     """Runs it and says what came of it; True when every rule held."""
     began = time.monotonic()
-    run = Run(seed, keys, requests, seconds, resolve, say)
+    run = Run(seed, keys, requests, seconds, say)
 
     try:
         history = run.run()
