@@ -145,8 +145,8 @@ ngx_http_keygate_admin_unhex(ngx_http_keygate_admin_t *admin, ngx_str_t *hex,
     ngx_str_t *digest)
 {
     u_char     *p;
-    ngx_int_t   octet;
-    ngx_uint_t  i;
+    ngx_str_t   low;
+    u_char      digits[KG_DIGEST_HEX];
 
     if (hex->len != KG_DIGEST_HEX) {
         return NGX_DECLINED;
@@ -157,14 +157,15 @@ ngx_http_keygate_admin_unhex(ngx_http_keygate_admin_t *admin, ngx_str_t *hex,
         return NGX_ERROR;
     }
 
-    for (i = 0; i < KG_DIGEST_LEN; i++) {
-        octet = ngx_hextoi(hex->data + 2 * i, 2);
+    /* People's tools write a SHA-256 in either case. */
 
-        if (octet == NGX_ERROR) {
-            return NGX_DECLINED;
-        }
+    ngx_strlow(digits, hex->data, KG_DIGEST_HEX);
 
-        p[i] = (u_char) octet;
+    low.data = digits;
+    low.len = KG_DIGEST_HEX;
+
+    if (kg_unhex(p, KG_DIGEST_LEN, ngx_http_keygate_kg(&low)) != KG_OK) {
+        return NGX_DECLINED;
     }
 
     digest->data = p;
