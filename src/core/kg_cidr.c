@@ -132,6 +132,15 @@ kg_cidr_match(const kg_cidr_t *cidr, const unsigned char *addr, size_t len)
 }
 
 
+int
+kg_cidr_covers(const kg_cidr_t *outer, const kg_cidr_t *inner)
+{
+    return inner->family == outer->family
+           && inner->bits >= outer->bits
+           && kg_cidr_match(outer, inner->addr, inner->family == 4 ? 4 : 16);
+}
+
+
 /* Decimal, without sign or leading zero. */
 
 static kg_rc_t

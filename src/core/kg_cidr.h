@@ -24,6 +24,9 @@ typedef struct {
  */
 kg_rc_t kg_cidr_parse(const kg_str_t *text, kg_cidr_t *cidr);
 
+/* 1 when every address of the inner block is in the outer one, else 0. */
+int kg_cidr_covers(const kg_cidr_t *outer, const kg_cidr_t *inner);
+
 /*
  * 1 when the address (len 4 or 16, network order) is in the block.  An
  * IPv4-mapped IPv6 address is its IPv4 address.

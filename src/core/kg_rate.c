@@ -76,6 +76,19 @@ kg_rate_cmp(const kg_rate_t *a, const kg_rate_t *b)
 }
 
 
+int
+kg_rate_covers(const kg_rate_t *outer, const kg_rate_t *inner)
+{
+    uint64_t  times;
+
+    /* how often the inner window begins anew within the outer one */
+    times = (inner->window < outer->window) ? outer->window / inner->window
+                                            : 1;
+
+    return inner->requests * times <= outer->requests;
+}
+
+
 unsigned char *
 kg_rate_format(const kg_rate_t *rate, unsigned char *dst)
 {

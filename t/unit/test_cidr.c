@@ -177,6 +177,51 @@ test_match(void **state)
 }
 
 
+static void
+test_covers(void **state)
+{
+    size_t     i;
+    kg_str_t   text;
+    kg_cidr_t  outer, inner;
+
+    static const struct {
+        const char  *outer;
+        const char  *inner;
+        int          covers;
+    } cases[] = {
+        { "203.0.113.0/24", "203.0.113.0/24", 1 },
+        { "203.0.113.0/24", "203.0.113.7", 1 },
+        { "203.0.113.0/24", "203.0.113.128/25", 1 },
+        { "203.0.113.0/25", "203.0.113.128/25", 0 },
+        { "203.0.113.0/24", "203.0.112.0/23", 0 },
+        { "203.0.113.7", "203.0.113.0/24", 0 },
+        { "0.0.0.0/0", "203.0.113.7", 1 },
+        { "203.0.113.7", "0.0.0.0/0", 0 },
+        { "2001:db8::/32", "2001:db8:1::/48", 1 },
+        { "2001:db8:1::/48", "2001:db8::/32", 0 },
+        { "::/0", "203.0.113.7", 0 },
+        { "0.0.0.0/0", "2001:db8::/32", 0 },
+        { "0.0.0.0/0", "::/0", 0 },
+        { "::/0", "0.0.0.0/0", 0 },
+        { "203.0.113.0/24", "::ffff:203.0.113.7", 1 },
+        { "::ffff:203.0.113.0/120", "203.0.113.0/24", 1 }
+    };
+
+    (void) state;
+
+    for (i = 0; i < kg_count(cases); i++) {
+        text = kg_text(cases[i].outer);
+        assert_int_equal(kg_cidr_parse(&text, &outer), KG_OK);
+        text = kg_text(cases[i].inner);
+        assert_int_equal(kg_cidr_parse(&text, &inner), KG_OK);
+
+        if (kg_cidr_covers(&outer, &inner) != cases[i].covers) {
+            fail_msg("%s over %s", cases[i].outer, cases[i].inner);
+        }
+    }
+}
+
+
 /* An address that is neither (a unix socket's) is in no block. */
 
 static void
@@ -208,6 +253,7 @@ main(void)
         cmocka_unit_test(test_parse),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_match),
+        cmocka_unit_test(test_covers),
         cmocka_unit_test(test_other_lengths)
     };
 

@@ -117,6 +117,55 @@ test_order(void **state)
 
 
 static void
+test_covers(void **state)
+{
+    size_t     i;
+    kg_str_t   text;
+    kg_rate_t  outer, inner;
+
+    static const struct {
+        const char  *outer;
+        const char  *inner;
+        int          covers;
+    } cases[] = {
+        { "60r/m", "60r/m", 1 },
+        { "60r/m", "59r/m", 1 },
+        { "60r/m", "61r/m", 0 },
+
+        /* a longer window: as many at once */
+        { "60r/m", "60r/d", 1 },
+        { "60r/m", "61r/h", 0 },
+        { "60r/m", "3600r/h", 0 },
+
+        /* a shorter one: as many in all */
+        { "60r/m", "1r/s", 1 },
+        { "60r/m", "2r/s", 0 },
+        { "59r/m", "1r/s", 0 },
+        { "1440r/d", "1r/m", 1 },
+        { "1439r/d", "1r/m", 0 },
+
+        /* the product passes 32 bits */
+        { "1000000000r/d", "1000000000r/s", 0 },
+        { "1000000000r/d", "11574r/s", 1 },
+        { "1000000000r/d", "11575r/s", 0 }
+    };
+
+    (void) state;
+
+    for (i = 0; i < kg_count(cases); i++) {
+        text = kg_text(cases[i].outer);
+        assert_int_equal(kg_rate_parse(&text, &outer), KG_OK);
+        text = kg_text(cases[i].inner);
+        assert_int_equal(kg_rate_parse(&text, &inner), KG_OK);
+
+        if (kg_rate_covers(&outer, &inner) != cases[i].covers) {
+            fail_msg("%s over %s", cases[i].outer, cases[i].inner);
+        }
+    }
+}
+
+
+static void
 test_format(void **state)
 {
     size_t         i;
@@ -149,6 +198,7 @@ main(void)
         cmocka_unit_test(test_parse),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_covers),
         cmocka_unit_test(test_format)
     };
 
