@@ -99,7 +99,9 @@ ngx_http_keygate_decide(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
                                        : KG_ERR_NOT_FOUND, NULL);
     }
 
-    if (!kg_scopes_hold(&ctx->key.scopes, &ctx->route->scope)) {
+    if (!ctx->route->any_key
+        && !kg_scopes_hold(&ctx->key.scopes, &ctx->route->scope))
+    {
         return ngx_http_keygate_refuse_scope(r, ctx);
     }
 

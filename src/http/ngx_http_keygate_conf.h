@@ -116,6 +116,7 @@ typedef struct {
     ngx_array_t                 *limits;        /* ..._limit_t * */
     uint32_t                     usage;         /* its number there + 1 */
     unsigned                     public:1;
+    unsigned                     any_key:1;     /* no scope is asked for */
     unsigned                     idempotent:1;
     unsigned                     limit_set:1;   /* limit= was given */
     unsigned                     limit_add:1;   /* ... with "+" */

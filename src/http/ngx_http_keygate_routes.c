@@ -127,6 +127,9 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
     if (ngx_strcmp(value[2].data, "public") == 0) {
         route->public = 1;
 
+    } else if (ngx_strcmp(value[2].data, "any_key") == 0) {
+        route->any_key = 1;
+
     } else if (kg_scope_valid(ngx_http_keygate_kg(&value[2]))
                && ngx_strlchr(value[2].data, value[2].data + value[2].len, '*')
                   == NULL)
@@ -135,8 +138,9 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 
     } else {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid scope \"%V\": it must be \"public\" or "
-                           "of [a-z0-9_.:-], as \"loads:read\"", &value[2]);
+                           "invalid scope \"%V\": it must be \"public\", "
+                           "\"any_key\", or of [a-z0-9_.:-], as "
+                           "\"loads:read\"", &value[2]);
         return NGX_CONF_ERROR;
     }
 
