@@ -2,7 +2,8 @@
 /*
  * The admin interface: JSON calls that manage organisations and keys, in a
  * location with keygate_admin.  Here is which calls there are, who may make
- * them, and how they begin and end; what they do is in the files beside.
+ * them, and how a table of calls is served; what they do is in the files
+ * beside.
  */
 
 #include "ngx_http_keygate_admin.h"
@@ -12,6 +13,8 @@
 #define NGX_HTTP_KEYGATE_ADMIN_POOL       16384
 
 
+static ngx_int_t ngx_http_keygate_admin_enter(
+    ngx_http_keygate_admin_t *admin);
 static ngx_http_keygate_admin_t *ngx_http_keygate_admin_create(
     ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_admin_cleanup(void *data);
@@ -106,6 +109,38 @@ static const ngx_http_keygate_admin_call_t  ngx_http_keygate_admin_calls[] = {
 ngx_int_t
 ngx_http_keygate_admin_handler(ngx_http_request_t *r)
 {
+    return ngx_http_keygate_admin_serve(r, ngx_http_keygate_admin_calls,
+                                        ngx_http_keygate_admin_enter);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_enter(ngx_http_keygate_admin_t *admin)
+{
+    ngx_http_keygate_loc_conf_t  *lcf;
+
+    static ngx_str_t  reason = ngx_string("{\"reason\":\"role\"}");
+
+    lcf = ngx_http_get_module_loc_conf(admin->request,
+                                       ngx_http_keygate_module);
+    admin->role = lcf->role;
+
+    if (admin->role < admin->call->role) {
+        ngx_str_set(&admin->ctx->message,
+                    "The role of this address does not allow this");
+        return ngx_http_keygate_refuse(admin->request, admin->ctx,
+                                       KG_ERR_FORBIDDEN, &reason);
+    }
+
+    return admin->call->action ? ngx_http_keygate_admin_who(admin) : NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_serve(ngx_http_request_t *r,
+    const ngx_http_keygate_admin_call_t *calls,
+    ngx_http_keygate_admin_pt enter)
+{
     ngx_int_t                  rc;
     ngx_str_t                  path;
     ngx_http_keygate_ctx_t    *ctx;
@@ -127,12 +162,14 @@ ngx_http_keygate_admin_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    admin->calls = calls;
+
     path = ngx_http_keygate_admin_path(r);
 
     rc = ngx_http_keygate_admin_route(admin, &path);
 
-    if (rc == NGX_OK && admin->call->action) {
-        rc = ngx_http_keygate_admin_who(admin);
+    if (rc == NGX_OK) {
+        rc = enter(admin);
     }
 
     if (rc == NGX_ERROR) {
@@ -229,9 +266,8 @@ static ngx_http_keygate_admin_t *
 ngx_http_keygate_admin_create(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_pool_cleanup_t           *cln;
-    ngx_http_keygate_admin_t     *admin;
-    ngx_http_keygate_loc_conf_t  *lcf;
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_keygate_admin_t  *admin;
 
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_keygate_admin_t));
     if (cln == NULL) {
@@ -243,13 +279,10 @@ ngx_http_keygate_admin_create(ngx_http_request_t *r,
 
     cln->handler = ngx_http_keygate_admin_cleanup;
 
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
-
     admin->request = r;
     admin->pool = r->pool;
     admin->ctx = ctx;
     admin->mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
-    admin->role = lcf->role;
 
     return admin;
 }
@@ -295,7 +328,11 @@ ngx_http_keygate_admin_cleanup(void *data)
 }
 
 
-/* What follows the location's prefix, without slashes before it. */
+/*
+ * What follows the location's prefix, without slashes before it.  "location
+ * /admin" also gets /administrator, which is none of its paths and stays as it
+ * is: no call begins with a slash.
+ */
 
 static ngx_str_t
 ngx_http_keygate_admin_path(ngx_http_request_t *r)
@@ -313,10 +350,8 @@ ngx_http_keygate_admin_path(ngx_http_request_t *r)
         path.data += clcf->name.len;
         path.len -= clcf->name.len;
 
-        /* "location /admin" also gets /administrator. */
-
         if (path.len && *path.data != '/' && path.data[-1] != '/') {
-            path.len = 0;
+            return r->uri;
         }
     }
 
@@ -339,12 +374,11 @@ ngx_http_keygate_admin_route(ngx_http_keygate_admin_t *admin, ngx_str_t *path)
     const ngx_http_keygate_admin_call_t  *call;
 
     static ngx_str_t  get = ngx_string("GET");
-    static ngx_str_t  reason = ngx_string("{\"reason\":\"role\"}");
 
     r = admin->request;
     method = (r->method == NGX_HTTP_HEAD) ? get : r->method_name;
 
-    for (call = ngx_http_keygate_admin_calls; call->method; call++) {
+    for (call = admin->calls; call->method; call++) {
 
         if (ngx_strlen(call->method) == method.len
             && ngx_strncmp(call->method, method.data, method.len) == 0
@@ -356,13 +390,6 @@ ngx_http_keygate_admin_route(ngx_http_keygate_admin_t *admin, ngx_str_t *path)
 
     if (call->method == NULL) {
         return ngx_http_keygate_admin_wrong_method(admin, path);
-    }
-
-    if (admin->role < call->role) {
-        ngx_str_set(&admin->ctx->message,
-                    "The role of this address does not allow this");
-        return ngx_http_keygate_refuse(r, admin->ctx, KG_ERR_FORBIDDEN,
-                                       &reason);
     }
 
     admin->call = call;
@@ -433,7 +460,7 @@ ngx_http_keygate_admin_wrong_method(ngx_http_keygate_admin_t *admin,
     p = allow.data;
     last = allow.data + NGX_HTTP_KEYGATE_ADMIN_ALLOW_MAX;
 
-    for (call = ngx_http_keygate_admin_calls; call->method; call++) {
+    for (call = admin->calls; call->method; call++) {
 
         if (ngx_http_keygate_admin_match(admin, call->path, path)) {
             p = ngx_slprintf(p, last, "%s%s%s",

@@ -2,9 +2,9 @@
 /*
  * What the files of the admin interface share.
  *
- * A call is a row of the table in ngx_http_keygate_admin.c and a handler.  A
- * handler checks what the caller sent, asks Redis step by step, and answers.
- * It and every step return
+ * A call is a row of a table, as that in ngx_http_keygate_admin.c, and a
+ * handler.  A handler checks what the caller sent, asks Redis step by step,
+ * and answers.  It and every step return
  *
  *     NGX_AGAIN   Redis was asked; the next step runs with its reply
  *     otherwise   the answer's outcome: the request is finalized with it
@@ -136,7 +136,8 @@ struct ngx_http_keygate_admin_s {
     ngx_http_request_t              *request;
     ngx_http_keygate_ctx_t          *ctx;
     ngx_http_keygate_main_conf_t    *mcf;
-    ngx_uint_t                       role;      /* the location's */
+    ngx_uint_t                       role;      /* of who calls */
+    const ngx_http_keygate_admin_call_t  *calls;
     const ngx_http_keygate_admin_call_t  *call;
 
     ngx_str_t                        param[NGX_HTTP_KEYGATE_ADMIN_PARAMS];
@@ -201,6 +202,16 @@ struct ngx_http_keygate_admin_s {
 
 
 /* ngx_http_keygate_admin.c */
+
+/*
+ * The content handler of a location: finds the call in a table, whose last
+ * row has no method, and runs it.  enter is asked first whether whoever calls
+ * may: it sets what the call needs to know of them and returns NGX_OK, or how
+ * the call ends.
+ */
+ngx_int_t ngx_http_keygate_admin_serve(ngx_http_request_t *r,
+    const ngx_http_keygate_admin_call_t *calls,
+    ngx_http_keygate_admin_pt enter);
 
 /* What a handler or a step has returned; nothing of the request after it. */
 void ngx_http_keygate_admin_finish(ngx_http_keygate_admin_t *admin,
@@ -337,6 +348,13 @@ ngx_int_t ngx_http_keygate_admin_encode(ngx_http_keygate_admin_t *admin,
 /* NGX_OK when text is a record; NGX_DECLINED and *why; NGX_ERROR. */
 ngx_int_t ngx_http_keygate_admin_pack(kg_zone_kind_t kind, ngx_str_t *text,
     const char **why);
+
+/*
+ * The packed form of a record's text, in the request's pool.  NGX_OK, or
+ * NGX_ERROR when it is none.
+ */
+ngx_int_t ngx_http_keygate_admin_packed(ngx_http_keygate_admin_t *admin,
+    kg_zone_kind_t kind, ngx_str_t *text, ngx_str_t *packed);
 
 /*
  * The record of a text of Redis, which the caller releases.  NGX_OK;

@@ -17,6 +17,8 @@ static ngx_int_t ngx_http_keygate_admin_edit_fetched(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_edit_written(
     ngx_http_keygate_admin_t *admin, const redisReply *reply);
+static kg_rc_t ngx_http_keygate_admin_pack_into(kg_zone_kind_t kind,
+    ngx_str_t *text, u_char *buf, size_t *len, const char **why);
 
 
 ngx_int_t
@@ -248,19 +250,10 @@ ngx_int_t
 ngx_http_keygate_admin_pack(kg_zone_kind_t kind, ngx_str_t *text,
     const char **why)
 {
-    size_t   len;
-    u_char   packed[KG_RECORD_MAX];
-    kg_rc_t  rc;
+    size_t  len;
+    u_char  packed[KG_RECORD_MAX];
 
-    if (kind == KG_ZONE_KEY) {
-        rc = kg_key_pack(ngx_http_keygate_kg(text), packed, KG_RECORD_MAX,
-                         &len, why);
-    } else {
-        rc = kg_org_pack(ngx_http_keygate_kg(text), packed, KG_RECORD_MAX,
-                         &len, why);
-    }
-
-    switch (rc) {
+    switch (ngx_http_keygate_admin_pack_into(kind, text, packed, &len, why)) {
 
     case KG_OK:
         return NGX_OK;
@@ -275,4 +268,35 @@ ngx_http_keygate_admin_pack(kg_zone_kind_t kind, ngx_str_t *text,
     default: /* KG_ERROR */
         return NGX_ERROR;
     }
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_packed(ngx_http_keygate_admin_t *admin,
+    kg_zone_kind_t kind, ngx_str_t *text, ngx_str_t *packed)
+{
+    const char  *why;
+
+    packed->data = ngx_palloc(admin->request->pool, KG_RECORD_MAX);
+    if (packed->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_admin_pack_into(kind, text, packed->data,
+                                            &packed->len, &why)
+           == KG_OK ? NGX_OK : NGX_ERROR;
+}
+
+
+static kg_rc_t
+ngx_http_keygate_admin_pack_into(kg_zone_kind_t kind, ngx_str_t *text,
+    u_char *buf, size_t *len, const char **why)
+{
+    kg_str_t  *json;
+
+    json = ngx_http_keygate_kg(text);
+
+    return (kind == KG_ZONE_KEY)
+           ? kg_key_pack(json, buf, KG_RECORD_MAX, len, why)
+           : kg_org_pack(json, buf, KG_RECORD_MAX, len, why);
 }

@@ -27,8 +27,8 @@ static ngx_int_t ngx_http_keygate_admin_usage_owner(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_usage_read(
     ngx_http_keygate_admin_t *admin);
-static ngx_int_t ngx_http_keygate_admin_usage_view(
-    ngx_http_keygate_admin_t *admin, ngx_str_t *packed);
+static ngx_int_t ngx_http_keygate_admin_usage_answer(
+    ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_usage_show(
     ngx_http_keygate_admin_t *admin, const redisReply *reply);
 static ngx_int_t ngx_http_keygate_admin_usage_seen(json_t *answer,
@@ -49,13 +49,29 @@ static ngx_int_t ngx_http_keygate_admin_usage_route(
 ngx_int_t
 ngx_http_keygate_admin_usage(ngx_http_keygate_admin_t *admin)
 {
+    if (ngx_http_keygate_admin_usage_create(admin,
+                                          ngx_http_keygate_admin_usage_answer)
+        == NULL)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_admin_key_begin(admin,
+                                            ngx_http_keygate_admin_usage_key);
+}
+
+
+ngx_http_keygate_admin_usage_t *
+ngx_http_keygate_admin_usage_create(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_pt done)
+{
     ngx_pool_cleanup_t              *cln;
     ngx_http_keygate_admin_usage_t  *usage;
 
     cln = ngx_pool_cleanup_add(admin->request->pool,
                                sizeof(ngx_http_keygate_admin_usage_t));
     if (cln == NULL) {
-        return NGX_ERROR;
+        return NULL;
     }
 
     usage = cln->data;
@@ -67,13 +83,13 @@ ngx_http_keygate_admin_usage(ngx_http_keygate_admin_t *admin)
                        sizeof(ngx_str_t))
         != NGX_OK)
     {
-        return NGX_ERROR;
+        return NULL;
     }
 
+    usage->done = done;
     admin->data = usage;
 
-    return ngx_http_keygate_admin_key_begin(admin,
-                                            ngx_http_keygate_admin_usage_key);
+    return usage;
 }
 
 
@@ -109,7 +125,9 @@ ngx_http_keygate_admin_usage_owner(ngx_http_keygate_admin_t *admin)
         return rc;
     }
 
-    if (ngx_http_keygate_admin_usage_view(admin, &packed) != NGX_OK
+    if (ngx_http_keygate_admin_packed(admin, KG_ZONE_KEY, &admin->stored,
+                                      &packed)
+        != NGX_OK
         || kg_key_view(ngx_http_keygate_kg(&packed), &usage->key) != KG_OK
         || ngx_http_keygate_admin_select(admin, KG_ZONE_ORG, &admin->org)
            != NGX_OK)
@@ -122,28 +140,42 @@ ngx_http_keygate_admin_usage_owner(ngx_http_keygate_admin_t *admin)
 }
 
 
-/* Asks for what was counted; a key may have no organisation's record. */
+/* A key may have no organisation's record. */
 
 static ngx_int_t
 ngx_http_keygate_admin_usage_read(ngx_http_keygate_admin_t *admin)
 {
+    ngx_str_t                        packed;
+    ngx_http_keygate_admin_usage_t  *usage;
+
+    usage = admin->data;
+
+    if (admin->record
+        && (ngx_http_keygate_admin_packed(admin, KG_ZONE_ORG, &admin->stored,
+                                          &packed)
+            != NGX_OK
+            || kg_org_view(ngx_http_keygate_kg(&packed), &usage->org)
+               != KG_OK))
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_admin_usage_count(admin);
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_usage_count(ngx_http_keygate_admin_t *admin)
+{
     u_char                           text[1 + KG_DAY_LEN];
     uint32_t                         day;
-    ngx_str_t                        packed, rest;
+    ngx_str_t                        rest;
     ngx_uint_t                       i;
     kg_redis_cmd_t                   cmd;
     ngx_http_keygate_admin_usage_t  *usage;
     ngx_str_t                        argv[1 + NGX_HTTP_KEYGATE_USAGE_SHOWN];
 
     usage = admin->data;
-
-    if (admin->record
-        && (ngx_http_keygate_admin_usage_view(admin, &packed) != NGX_OK
-            || kg_org_view(ngx_http_keygate_kg(&packed), &usage->org)
-               != KG_OK))
-    {
-        return NGX_ERROR;
-    }
 
     usage->answer = json_pack("{s:s%,s:n,s:[],s:[],s:[]}", "id",
                               admin->key_id.data, admin->key_id.len,
@@ -189,35 +221,6 @@ ngx_http_keygate_admin_usage_read(ngx_http_keygate_admin_t *admin)
 }
 
 
-/* The record at hand, packed, in the pool. */
-
-static ngx_int_t
-ngx_http_keygate_admin_usage_view(ngx_http_keygate_admin_t *admin,
-    ngx_str_t *packed)
-{
-    kg_rc_t      rc;
-    kg_str_t    *json;
-    const char  *why;
-
-    packed->data = ngx_palloc(admin->request->pool, KG_RECORD_MAX);
-    if (packed->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    json = ngx_http_keygate_kg(&admin->stored);
-
-    if (admin->kind == KG_ZONE_KEY) {
-        rc = kg_key_pack(json, packed->data, KG_RECORD_MAX, &packed->len,
-                         &why);
-    } else {
-        rc = kg_org_pack(json, packed->data, KG_RECORD_MAX, &packed->len,
-                         &why);
-    }
-
-    return (rc == KG_OK) ? NGX_OK : NGX_ERROR;
-}
-
-
 static ngx_int_t
 ngx_http_keygate_admin_usage_show(ngx_http_keygate_admin_t *admin,
     const redisReply *reply)
@@ -250,6 +253,21 @@ ngx_http_keygate_admin_usage_show(ngx_http_keygate_admin_t *admin,
     }
 
     return ngx_http_keygate_admin_usage_limits(admin);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_usage_answer(ngx_http_keygate_admin_t *admin)
+{
+    json_t                          *answer;
+    ngx_http_keygate_admin_usage_t  *usage;
+
+    usage = admin->data;
+
+    answer = usage->answer;
+    usage->answer = NULL;
+
+    return ngx_http_keygate_admin_answer(admin, NGX_HTTP_OK, answer);
 }
 
 

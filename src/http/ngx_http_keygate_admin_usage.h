@@ -1,6 +1,6 @@
 
 /*
- * What the two files of GET /keys/{id}/usage share.
+ * What is told of a key's usage, by GET /keys/{id}/usage and to its holder.
  */
 
 #ifndef NGX_HTTP_KEYGATE_ADMIN_USAGE_H
@@ -21,6 +21,7 @@ typedef struct {
 
 /* The call's own, in admin->data. */
 typedef struct {
+    ngx_http_keygate_admin_pt   done;
     kg_key_t                    key;
     kg_org_t                    org;
     json_t                     *answer;
@@ -31,7 +32,18 @@ typedef struct {
 } ngx_http_keygate_admin_usage_t;
 
 
-/* Asks where the limits stand, and answers. */
+/*
+ * Makes admin->data, for a call that goes on with done when all is told in
+ * usage->answer, which done may take; NULL for no memory.
+ */
+ngx_http_keygate_admin_usage_t *ngx_http_keygate_admin_usage_create(
+    ngx_http_keygate_admin_t *admin, ngx_http_keygate_admin_pt done);
+
+/* Asks what was counted of admin->key_id, and how usage->key's limits stand. */
+ngx_int_t ngx_http_keygate_admin_usage_count(
+    ngx_http_keygate_admin_t *admin);
+
+/* Asks where the limits stand, and goes on with usage->done. */
 ngx_int_t ngx_http_keygate_admin_usage_limits(
     ngx_http_keygate_admin_t *admin);
 

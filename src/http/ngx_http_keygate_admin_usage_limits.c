@@ -1,6 +1,6 @@
 
 /*
- * The admin interface's GET /keys/{id}/usage: where the key's limits stand.
+ * What is told of a key's usage: where its limits stand.
  * Those are looked at that some location or route has, and of those that count
  * by route the states of the routes where the key was; looking spends nothing.
  */
@@ -151,7 +151,7 @@ ngx_http_keygate_admin_usage_stand(ngx_http_keygate_admin_t *admin,
 {
     u_char                           rate[NGX_HTTP_KEYGATE_USAGE_RATE];
     size_t                           len;
-    json_t                          *answer, *entry, *route;
+    json_t                          *entry, *route;
     ngx_uint_t                       i;
     redisReply                     **stand;
     ngx_http_keygate_usage_limit_t  *limit;
@@ -195,8 +195,5 @@ ngx_http_keygate_admin_usage_stand(ngx_http_keygate_admin_t *admin,
         }
     }
 
-    answer = usage->answer;
-    usage->answer = NULL;
-
-    return ngx_http_keygate_admin_answer(admin, NGX_HTTP_OK, answer);
+    return usage->done(admin);
 }
