@@ -208,8 +208,8 @@ def test_directive(tried, name):
     section = sections()[name]
 
     assert row(section, "Context").split(", ") == commands()[name]
-    assert row(section, "Syntax").startswith(f"`{name} ")
-    assert re.search(rf"^```nginx .*?^ *{name} .*?^```$", section,
+    assert row(section, "Syntax").startswith((f"`{name} ", f"`{name};"))
+    assert re.search(rf"^```nginx .*?^ *{name}[ ;].*?^```$", section,
                      re.M | re.S)
 
     default = re.fullmatch(r"`(.*;)`", row(section, "Default"))

@@ -108,6 +108,7 @@ struct ngx_http_keygate_ctx_s {
     kg_key_t                     key;
     kg_org_t                     org;
     kg_error_code_t              denial;        /* of identify, if denied */
+    const kg_str_t              *needs_scope;   /* that the key lacks */
 
     /* limit */
     ngx_uint_t                   napplied;
@@ -147,7 +148,6 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     found:1;       /* key is the caller's */
     unsigned                     denied:1;      /* by identify: denial */
     unsigned                     identified:1;
-    unsigned                     needs_scope:1; /* that the key lacks */
     unsigned                     decided:1;     /* access was decided */
     unsigned                     admitted:1;    /* ... and given */
     unsigned                     charged:1;     /* limits were asked for */
@@ -253,6 +253,9 @@ ngx_table_elt_t *ngx_http_keygate_header_in(ngx_http_request_t *r,
 ngx_int_t ngx_http_keygate_deny(ngx_http_keygate_ctx_t *ctx,
     kg_error_code_t code, const char *why);
 
+/* NGX_OK for a key that may be used now, else as ..._deny(). */
+ngx_int_t ngx_http_keygate_key_valid(ngx_http_keygate_ctx_t *ctx);
+
 
 /* ngx_http_keygate_lookup.c */
 
@@ -295,6 +298,7 @@ ngx_int_t ngx_http_keygate_access_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_keygate_limit_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_keygate_idempotency_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_keygate_admin_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_keygate_self_handler(ngx_http_request_t *r);
 
 /*
  * The contract's order of answers up to the scope: NGX_OK, the status to
@@ -302,6 +306,10 @@ ngx_int_t ngx_http_keygate_admin_handler(ngx_http_request_t *r);
  */
 ngx_int_t ngx_http_keygate_decide(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
+
+/* Refuses for a scope that the key lacks, as ngx_http_keygate_refuse(). */
+ngx_int_t ngx_http_keygate_refuse_scope(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, const kg_str_t *scope);
 
 ngx_int_t ngx_http_keygate_variables(ngx_conf_t *cf);
 

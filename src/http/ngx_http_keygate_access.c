@@ -14,8 +14,6 @@ static ngx_int_t ngx_http_keygate_check_org(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_uint_t ngx_http_keygate_address_allowed(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
-static ngx_int_t ngx_http_keygate_refuse_scope(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx);
 
 
 ngx_int_t
@@ -102,7 +100,7 @@ ngx_http_keygate_decide(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     if (!ctx->route->any_key
         && !kg_scopes_hold(&ctx->key.scopes, &ctx->route->scope))
     {
-        return ngx_http_keygate_refuse_scope(r, ctx);
+        return ngx_http_keygate_refuse_scope(r, ctx, &ctx->route->scope);
     }
 
     ctx->admitted = 1;
@@ -174,25 +172,25 @@ ngx_http_keygate_address_allowed(ngx_http_request_t *r,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_keygate_refuse_scope(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx)
+    ngx_http_keygate_ctx_t *ctx, const kg_str_t *scope)
 {
     ngx_str_t  details;
 
     /* A scope has no character that JSON would escape. */
 
     details.data = ngx_pnalloc(r->pool, sizeof("{\"requiredScope\":\"\"}")
-                                        + ctx->route->scope.len);
+                                        + scope->len);
     if (details.data == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     details.len = ngx_sprintf(details.data, "{\"requiredScope\":\"%V\"}",
-                              &ctx->route->scope)
+                              scope)
                   - details.data;
 
-    ctx->needs_scope = 1;
+    ctx->needs_scope = scope;
 
     return ngx_http_keygate_refuse(r, ctx, KG_ERR_FORBIDDEN, &details);
 }

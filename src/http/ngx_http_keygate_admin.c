@@ -26,6 +26,7 @@ static ngx_uint_t ngx_http_keygate_admin_match(ngx_http_keygate_admin_t *admin,
 static ngx_int_t ngx_http_keygate_admin_wrong_method(
     ngx_http_keygate_admin_t *admin, ngx_str_t *path);
 static void ngx_http_keygate_admin_body_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_keygate_admin_run(ngx_http_keygate_admin_t *admin);
 
 
 static const ngx_http_keygate_admin_call_t  ngx_http_keygate_admin_calls[] = {
@@ -195,7 +196,7 @@ ngx_http_keygate_admin_serve(ngx_http_request_t *r,
 
     r->main->count++;
 
-    ngx_http_keygate_admin_finish(admin, admin->call->handler(admin));
+    ngx_http_keygate_admin_finish(admin, ngx_http_keygate_admin_run(admin));
 
     return NGX_DONE;
 }
@@ -495,8 +496,15 @@ ngx_http_keygate_admin_body_handler(ngx_http_request_t *r)
     rc = ngx_http_keygate_admin_read_body(admin);
 
     if (rc == NGX_OK) {
-        rc = admin->call->handler(admin);
+        rc = ngx_http_keygate_admin_run(admin);
     }
 
     ngx_http_keygate_admin_finish(admin, rc);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_run(ngx_http_keygate_admin_t *admin)
+{
+    return admin->prepare ? admin->prepare(admin) : admin->call->handler(admin);
 }

@@ -30,6 +30,7 @@
 
 typedef struct ngx_http_keygate_admin_s       ngx_http_keygate_admin_t;
 typedef struct ngx_http_keygate_admin_part_s  ngx_http_keygate_admin_part_t;
+typedef struct ngx_http_keygate_self_s        ngx_http_keygate_self_t;
 
 typedef ngx_int_t (*ngx_http_keygate_admin_pt)(
     ngx_http_keygate_admin_t *admin);
@@ -139,6 +140,8 @@ struct ngx_http_keygate_admin_s {
     ngx_uint_t                       role;      /* of who calls */
     const ngx_http_keygate_admin_call_t  *calls;
     const ngx_http_keygate_admin_call_t  *call;
+    ngx_http_keygate_admin_pt        prepare;   /* before it; NULL: nothing */
+    ngx_http_keygate_self_t         *self;      /* keygate_self, or NULL */
 
     ngx_str_t                        param[NGX_HTTP_KEYGATE_ADMIN_PARAMS];
     ngx_uint_t                       nparams;
@@ -373,6 +376,10 @@ ngx_int_t ngx_http_keygate_admin_load(ngx_http_keygate_admin_t *admin,
 ngx_int_t ngx_http_keygate_admin_refuse(ngx_http_keygate_admin_t *admin,
     kg_error_code_t code, const ngx_str_t *field, const char *fmt, ...);
 
+/* 403 with the details, a JSON object. */
+ngx_int_t ngx_http_keygate_admin_forbid(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *details, const char *fmt, ...);
+
 /* 404: what is "organisation" or "key". */
 ngx_int_t ngx_http_keygate_admin_unknown(ngx_http_keygate_admin_t *admin,
     const char *what, ngx_str_t *id);
@@ -380,6 +387,9 @@ ngx_int_t ngx_http_keygate_admin_unknown(ngx_http_keygate_admin_t *admin,
 /* 403: what a role may do with test keys only. */
 ngx_int_t ngx_http_keygate_admin_test_only(ngx_http_keygate_admin_t *admin,
     const char *verb);
+
+/* 500: the record that was read is none, as the log says. */
+ngx_int_t ngx_http_keygate_admin_broken(ngx_http_keygate_admin_t *admin);
 
 /* 503: nothing is known to have happened, the same call may succeed. */
 ngx_int_t ngx_http_keygate_admin_unavailable(ngx_http_keygate_admin_t *admin);
@@ -622,6 +632,13 @@ ngx_int_t ngx_http_keygate_admin_mark(ngx_http_keygate_admin_t *admin,
  */
 ngx_int_t ngx_http_keygate_admin_issue(ngx_http_keygate_admin_t *admin,
     ngx_http_keygate_admin_pt done);
+
+/*
+ * The new key's record, which is the one at hand, goes again before anybody
+ * had its token; step runs with DEL's reply.
+ */
+ngx_int_t ngx_http_keygate_admin_take_back(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_step_pt step);
 
 
 /* One file each */

@@ -10,6 +10,8 @@
 #define NGX_HTTP_KEYGATE_ADMIN_MESSAGE_MAX  512
 
 
+static ngx_int_t ngx_http_keygate_admin_message(
+    ngx_http_keygate_admin_t *admin, const char *fmt, va_list args);
 static ngx_int_t ngx_http_keygate_admin_send(ngx_http_keygate_admin_t *admin,
     ngx_uint_t status, ngx_str_t *body);
 
@@ -18,25 +20,21 @@ ngx_int_t
 ngx_http_keygate_admin_refuse(ngx_http_keygate_admin_t *admin,
     kg_error_code_t code, const ngx_str_t *field, const char *fmt, ...)
 {
-    u_char      *p, *last;
     json_t      *object;
     va_list      args;
+    ngx_int_t    rc;
     ngx_str_t    details;
     ngx_pool_t  *pool;
 
     pool = admin->request->pool;
 
-    p = ngx_pnalloc(pool, NGX_HTTP_KEYGATE_ADMIN_MESSAGE_MAX);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
     va_start(args, fmt);
-    last = ngx_vslprintf(p, p + NGX_HTTP_KEYGATE_ADMIN_MESSAGE_MAX, fmt, args);
+    rc = ngx_http_keygate_admin_message(admin, fmt, args);
     va_end(args);
 
-    admin->ctx->message.data = p;
-    admin->ctx->message.len = last - p;
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     if (field == NULL) {
         return ngx_http_keygate_refuse(admin->request, admin->ctx, code, NULL);
@@ -55,6 +53,44 @@ ngx_http_keygate_admin_refuse(ngx_http_keygate_admin_t *admin,
 
 
 ngx_int_t
+ngx_http_keygate_admin_forbid(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *details, const char *fmt, ...)
+{
+    va_list    args;
+    ngx_int_t  rc;
+
+    va_start(args, fmt);
+    rc = ngx_http_keygate_admin_message(admin, fmt, args);
+    va_end(args);
+
+    return (rc == NGX_OK)
+           ? ngx_http_keygate_refuse(admin->request, admin->ctx,
+                                     KG_ERR_FORBIDDEN, details)
+           : NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_message(ngx_http_keygate_admin_t *admin,
+    const char *fmt, va_list args)
+{
+    u_char  *p, *last;
+
+    p = ngx_pnalloc(admin->request->pool, NGX_HTTP_KEYGATE_ADMIN_MESSAGE_MAX);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    last = ngx_vslprintf(p, p + NGX_HTTP_KEYGATE_ADMIN_MESSAGE_MAX, fmt, args);
+
+    admin->ctx->message.data = p;
+    admin->ctx->message.len = last - p;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
 ngx_http_keygate_admin_unknown(ngx_http_keygate_admin_t *admin,
     const char *what, ngx_str_t *id)
 {
@@ -67,9 +103,21 @@ ngx_int_t
 ngx_http_keygate_admin_test_only(ngx_http_keygate_admin_t *admin,
     const char *verb)
 {
-    return ngx_http_keygate_admin_refuse(admin, KG_ERR_FORBIDDEN, NULL,
-                                         "The role of this address may %s "
-                                         "test keys only", verb);
+    static ngx_str_t  reason = ngx_string("{\"reason\":\"test_keys_only\"}");
+
+    return ngx_http_keygate_admin_forbid(admin, &reason, "%s may %s test keys "
+                                         "only", admin->self
+                                         ? "A key" : "The role of this address",
+                                         verb);
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_broken(ngx_http_keygate_admin_t *admin)
+{
+    return ngx_http_keygate_admin_refuse(admin, KG_ERR_INTERNAL_ERROR, NULL,
+                                         "The record is not valid, see the "
+                                         "error log");
 }
 
 
@@ -96,6 +144,18 @@ ngx_http_keygate_admin_answer(ngx_http_keygate_admin_t *admin,
     ngx_pool_t  *pool;
 
     pool = admin->request->pool;
+
+    /* To a partner we are the API, whose bodies name the request. */
+
+    if (admin->self
+        && json_object_set_new(object, "requestId",
+                               json_stringn((char *) admin->ctx->id,
+                                            KG_REQUEST_ID_LEN))
+           != 0)
+    {
+        json_decref(object);
+        return NGX_ERROR;
+    }
 
     text = ngx_http_keygate_admin_dump(pool, object);
     json_decref(object);

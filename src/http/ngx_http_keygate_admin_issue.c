@@ -10,7 +10,7 @@
  * cut off leaves an id of no key.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_self.h"
 
 
 static ngx_int_t ngx_http_keygate_admin_begin_key(
@@ -163,15 +163,19 @@ ngx_http_keygate_admin_make(ngx_http_keygate_admin_t *admin)
     }
 
     if (rc == NGX_OK) {
+        rc = ngx_http_keygate_admin_select(admin, KG_ZONE_KEY, &admin->digest);
+    }
+
+    if (rc == NGX_OK) {
         rc = ngx_http_keygate_admin_make_record(admin);
     }
 
     if (rc == NGX_OK) {
-        rc = ngx_http_keygate_admin_mark(admin, admin->made);
+        rc = ngx_http_keygate_self_hand_on(admin);
     }
 
     if (rc == NGX_OK) {
-        rc = ngx_http_keygate_admin_select(admin, KG_ZONE_KEY, &admin->digest);
+        rc = ngx_http_keygate_admin_mark(admin, admin->made);
     }
 
     return (rc == NGX_OK)
@@ -500,21 +504,29 @@ static ngx_int_t
 ngx_http_keygate_admin_issued(ngx_http_keygate_admin_t *admin,
     const redisReply *reply)
 {
-    ngx_str_t  argv[2];
-
     if (!kg_redis_is(reply, REDIS_REPLY_INTEGER, 0)) {
         return NGX_ERROR;
     }
 
     if (reply->integer == 1) {
-        return admin->done(admin);
+        return ngx_http_keygate_self_again(admin);
     }
+
+    return ngx_http_keygate_admin_take_back(admin,
+                                            ngx_http_keygate_admin_taken_back);
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_take_back(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_step_pt step)
+{
+    ngx_str_t  argv[2];
 
     ngx_str_set(&argv[0], "DEL");
     argv[1] = admin->name;
 
-    return ngx_http_keygate_admin_write(admin, argv, 2,
-                                        ngx_http_keygate_admin_taken_back);
+    return ngx_http_keygate_admin_write(admin, argv, 2, step);
 }
 
 

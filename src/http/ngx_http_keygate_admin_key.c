@@ -5,7 +5,7 @@
  * which its record is stored under; neither digest nor pepper is ever shown.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_self.h"
 
 
 static ngx_int_t ngx_http_keygate_admin_key_found(
@@ -225,6 +225,10 @@ ngx_http_keygate_admin_key_merge(ngx_http_keygate_admin_t *admin)
     rc = ngx_http_keygate_admin_key_may(admin, "change");
 
     if (rc == NGX_OK) {
+        rc = ngx_http_keygate_self_covers(admin);
+    }
+
+    if (rc == NGX_OK) {
         rc = ngx_http_keygate_admin_apply(admin,
                                           ngx_http_keygate_admin_key_fields,
                                           NGX_HTTP_KEYGATE_ADMIN_MERGE);
@@ -234,7 +238,7 @@ ngx_http_keygate_admin_key_merge(ngx_http_keygate_admin_t *admin)
         rc = ngx_http_keygate_admin_check_span(admin, admin->record);
     }
 
-    return rc;
+    return (rc == NGX_OK) ? ngx_http_keygate_self_covers(admin) : rc;
 }
 
 
@@ -289,7 +293,8 @@ ngx_http_keygate_admin_key_check(ngx_http_keygate_admin_t *admin)
     id = ngx_http_keygate_admin_member(admin->record, "id");
 
     if (!kg_str_eq(ngx_http_keygate_kg(&id),
-                   ngx_http_keygate_kg(&admin->key_id)))
+                   ngx_http_keygate_kg(&admin->key_id))
+        || !ngx_http_keygate_self_sees(admin, admin->record))
     {
         return ngx_http_keygate_admin_unknown(admin, "key", &admin->key_id);
     }

@@ -3,7 +3,7 @@
  * The admin interface's lists of organisations and of an organisation's keys.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_self.h"
 
 
 static ngx_int_t ngx_http_keygate_admin_page_args(
@@ -41,6 +41,9 @@ ngx_http_keygate_admin_key_list(ngx_http_keygate_admin_t *admin)
     ngx_str_t   values[3], *pepper;
 
     static const char  *names[] = { "cursor", "limit", "pepper", NULL };
+    static const char  *own_names[] = { "cursor", "limit", NULL };
+
+    values[2].len = 0;
 
     admin->page.kind = KG_ZONE_KEY;
     admin->page.want_seen = 1;
@@ -49,7 +52,9 @@ ngx_http_keygate_admin_key_list(ngx_http_keygate_admin_t *admin)
     rc = ngx_http_keygate_admin_org_begin(admin);
 
     if (rc == NGX_OK) {
-        rc = ngx_http_keygate_admin_page_args(admin, names, values);
+        rc = ngx_http_keygate_admin_page_args(admin, admin->self ? own_names
+                                                                 : names,
+                                              values);
     }
 
     if (rc != NGX_OK) {
@@ -190,8 +195,9 @@ ngx_http_keygate_admin_add_item(ngx_http_keygate_admin_t *admin,
     } else {
         named = ngx_http_keygate_admin_member(record, "pepper");
 
-        if (pepper && !kg_str_eq(ngx_http_keygate_kg(&named),
-                                 ngx_http_keygate_kg(pepper)))
+        if ((pepper && !kg_str_eq(ngx_http_keygate_kg(&named),
+                                  ngx_http_keygate_kg(pepper)))
+            || !ngx_http_keygate_self_sees(admin, record))
         {
             json_decref(record);
             return NGX_OK;

@@ -98,9 +98,7 @@ ngx_http_keygate_admin_fetched(ngx_http_keygate_admin_t *admin,
                                      &admin->record);
 
     if (rc == NGX_DECLINED) {
-        return ngx_http_keygate_admin_refuse(admin, KG_ERR_INTERNAL_ERROR,
-                                             NULL, "The record is not valid, "
-                                             "see the error log");
+        return ngx_http_keygate_admin_broken(admin);
     }
 
     if (rc != NGX_OK) {

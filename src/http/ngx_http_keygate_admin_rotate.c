@@ -7,7 +7,7 @@
  * token nobody has seen, and the old one is what it was.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_self.h"
 
 
 #define NGX_HTTP_KEYGATE_OVERLAP      (24 * 60 * 60)        /* s */
@@ -162,6 +162,10 @@ ngx_http_keygate_admin_rotate_read(ngx_http_keygate_admin_t *admin)
 
     if (rc == NGX_OK) {
         rc = ngx_http_keygate_admin_rotate_ended(admin);
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_keygate_self_covers(admin);
     }
 
     if (rc != NGX_OK) {

@@ -179,6 +179,7 @@ typedef struct {
     u_char                      *file;
     ngx_uint_t                   line;
     unsigned                     used:1;
+    unsigned                     self:1;        /* some location has it */
     unsigned                     legacy:1;      /* keys known by SHA-256 */
     unsigned                     failures_off:1;
 } ngx_http_keygate_main_conf_t;
@@ -194,6 +195,8 @@ typedef struct {
     ngx_str_t                    realm;
     ngx_uint_t                   role;          /* of keygate_admin, or 0 */
     ngx_http_complex_value_t    *actor;         /* of keygate_admin, or NULL */
+    ngx_array_t                 *self_limits;   /* of keygate_self */
+    unsigned                     self:1;        /* keygate_self is here */
     unsigned                     grpc:1;        /* its answers end in trailers,
                                                  * which are not ours to shape
                                                  * or to store */
@@ -236,6 +239,12 @@ char *ngx_http_keygate_conf_realm(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_keygate_conf_self(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* When the location's configuration is merged: is it one for keygate_self? */
+char *ngx_http_keygate_conf_self_merge(ngx_conf_t *cf,
+    ngx_http_keygate_loc_conf_t *conf);
 
 /* ngx_http_keygate_conf_errors.c */
 char *ngx_http_keygate_conf_errors(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -272,7 +281,7 @@ char *ngx_http_keygate_conf_complete(ngx_conf_t *cf,
 ngx_http_keygate_limit_t *ngx_http_keygate_conf_limit_add(ngx_conf_t *cf,
     ngx_array_t **limits, ngx_str_t *name);
 
-/* The built-in policy "default", and where it applies. */
+/* The built-in policies "default", and where it applies, and "self". */
 char *ngx_http_keygate_conf_default(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf);
 

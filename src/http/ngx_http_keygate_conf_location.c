@@ -1,12 +1,14 @@
 
 /*
  * What the directives of a location take: which routes, where the key is, the
- * realm, the admin interface.
+ * realm, the admin interface, keygate_self.
  */
 
 #include "ngx_http_keygate.h"
 
 
+static char *ngx_http_keygate_conf_serves(ngx_conf_t *cf,
+    ngx_http_handler_pt handler);
 static char *ngx_http_keygate_conf_role(ngx_conf_t *cf,
     ngx_http_keygate_loc_conf_t *lcf, ngx_str_t *param);
 static char *ngx_http_keygate_conf_actor(ngx_conf_t *cf,
@@ -171,10 +173,9 @@ ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_keygate_loc_conf_t  *lcf = conf;
 
-    char                      *rv;
-    ngx_str_t                 *value;
-    ngx_uint_t                 i;
-    ngx_http_core_loc_conf_t  *clcf;
+    char        *rv;
+    ngx_str_t   *value;
+    ngx_uint_t   i;
 
     (void) cmd;
 
@@ -200,6 +201,90 @@ ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                "\"role=portal\" or \"role=read\"";
     }
 
+    return ngx_http_keygate_conf_serves(cf, ngx_http_keygate_admin_handler);
+}
+
+
+char *
+ngx_http_keygate_conf_self(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_keygate_loc_conf_t  *lcf = conf;
+
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    static ngx_str_t  policy = ngx_string("self");
+
+    (void) cmd;
+
+    if (lcf->self) {
+        return "is duplicate";
+    }
+
+    lcf->self = 1;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keygate_module);
+    mcf->self = 1;
+
+    if (ngx_http_keygate_conf_limit_add(cf, &lcf->self_limits, &policy)
+        == NULL)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_keygate_conf_serves(cf, ngx_http_keygate_self_handler);
+}
+
+
+/*
+ * keygate_self is for those who were let in, and what it tells is not what the
+ * limits of others are for: it has its own, unless the location names some.
+ */
+
+char *
+ngx_http_keygate_conf_self_merge(ngx_conf_t *cf,
+    ngx_http_keygate_loc_conf_t *conf)
+{
+    const char                *right;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (conf->mode == NGX_HTTP_KEYGATE_OFF) {
+        right = "needs \"keygate\" and the name of its routes";
+
+    } else if (conf->mode == NGX_HTTP_KEYGATE_DRY_RUN) {
+        right = "needs \"keygate\" without \"dry_run\": give it one of its "
+                "own";
+
+    } else if (clcf->handler != ngx_http_keygate_self_handler) {
+        right = "answers itself: take the other directive that does away";
+
+    } else {
+
+        if (conf->limits != NGX_CONF_UNSET_PTR) {
+            conf->self_limits = conf->limits;
+        }
+
+        conf->errors = conf->errors ? conf->errors : 1;
+
+        return NGX_CONF_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"keygate_self\" in location \"%V\" %s", &clcf->name,
+                  right);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/* The location's requests are calls, by what follows its prefix. */
+
+static char *
+ngx_http_keygate_conf_serves(ngx_conf_t *cf, ngx_http_handler_pt handler)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
 #if (NGX_PCRE)
@@ -213,7 +298,11 @@ ngx_http_keygate_conf_admin(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "must be in a location given by a prefix, as \"location /\"";
     }
 
-    clcf->handler = ngx_http_keygate_admin_handler;
+    if (clcf->handler) {
+        return "is in a location that another directive answers already";
+    }
+
+    clcf->handler = handler;
 
     ngx_http_keygate_conf_used(cf);
 

@@ -9,6 +9,8 @@
 
 static char *ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
     ngx_http_keygate_policy_t *policy);
+static ngx_http_keygate_policy_t *ngx_http_keygate_conf_built_in(
+    ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf, ngx_str_t *name);
 
 
 static ngx_str_t  ngx_http_keygate_default = ngx_string("default");
@@ -257,35 +259,22 @@ ngx_http_keygate_conf_limit_add(ngx_conf_t *cf, ngx_array_t **limits,
 }
 
 
-/* The contract's 60 requests a minute and key, unless "default" is defined. */
-
 char *
 ngx_http_keygate_conf_default(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf)
 {
     ngx_http_keygate_limit_t   *limit, **place;
-    ngx_http_keygate_policy_t  *policy, **where;
+    ngx_http_keygate_policy_t  *policy;
 
-    policy = ngx_http_keygate_policy(mcf, &ngx_http_keygate_default);
+    static ngx_str_t  self = ngx_string("self");
 
-    if (policy == NULL) {
-        policy = ngx_pcalloc(cf->pool, sizeof(ngx_http_keygate_policy_t));
-        where = ngx_array_push(&mcf->policies);
-
-        if (policy == NULL || where == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        *where = policy;
-
-        policy->name = ngx_http_keygate_default;
-        policy->by = NGX_HTTP_KEYGATE_BY_KEY;
-        policy->rate.requests = 60;
-        policy->rate.window = 60;
-        policy->min.requests = 1;
-        policy->min.window = 60;
-        policy->max.requests = 600;
-        policy->max.window = 60;
+    policy = ngx_http_keygate_conf_built_in(cf, mcf,
+                                            &ngx_http_keygate_default);
+    if (policy == NULL
+        || (mcf->self
+            && ngx_http_keygate_conf_built_in(cf, mcf, &self) == NULL))
+    {
+        return NGX_CONF_ERROR;
     }
 
     mcf->default_limits = ngx_array_create(cf->pool, 1,
@@ -303,6 +292,41 @@ ngx_http_keygate_conf_default(ngx_conf_t *cf,
     limit->policy = policy;
 
     return NGX_CONF_OK;
+}
+
+
+/* The contract's 60 requests a minute and key, unless the name is defined. */
+
+static ngx_http_keygate_policy_t *
+ngx_http_keygate_conf_built_in(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf, ngx_str_t *name)
+{
+    ngx_http_keygate_policy_t  *policy, **where;
+
+    policy = ngx_http_keygate_policy(mcf, name);
+    if (policy) {
+        return policy;
+    }
+
+    policy = ngx_pcalloc(cf->pool, sizeof(ngx_http_keygate_policy_t));
+    where = ngx_array_push(&mcf->policies);
+
+    if (policy == NULL || where == NULL) {
+        return NULL;
+    }
+
+    *where = policy;
+
+    policy->name = *name;
+    policy->by = NGX_HTTP_KEYGATE_BY_KEY;
+    policy->rate.requests = 60;
+    policy->rate.window = 60;
+    policy->min.requests = 1;
+    policy->min.window = 60;
+    policy->max.requests = 600;
+    policy->max.window = 60;
+
+    return policy;
 }
 
 

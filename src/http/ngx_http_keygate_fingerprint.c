@@ -20,9 +20,10 @@ ngx_int_t
 ngx_http_keygate_fingerprint(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx)
 {
-    kg_sha_t         *sha;
-    ngx_uint_t        count;
-    ngx_table_elt_t  *type, *encoding;
+    kg_sha_t                     *sha;
+    ngx_uint_t                    count;
+    ngx_table_elt_t              *type, *encoding;
+    ngx_http_keygate_loc_conf_t  *lcf;
 
     static ngx_str_t  name = ngx_string("Content-Encoding");
 
@@ -37,7 +38,14 @@ ngx_http_keygate_fingerprint(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    if (ngx_http_keygate_hash_body(r, sha) != NGX_OK) {
+    /* What keygate_self has answered, a token maybe, is its caller's alone. */
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+
+    if ((lcf->self
+         && kg_sha_update(sha, ctx->key.id.data, ctx->key.id.len) != KG_OK)
+        || ngx_http_keygate_hash_body(r, sha) != NGX_OK)
+    {
         kg_sha_free(sha);
         return NGX_ERROR;
     }

@@ -353,10 +353,26 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
     }
 
+    rc = ngx_http_keygate_key_valid(ctx);
+
+    if (rc == NGX_OK) {
+        ctx->found = 1;
+    }
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_http_keygate_key_valid(ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
+
     switch (kg_key_validity(&ctx->key, ngx_time(), mcf->tolerance / 1000)) {
 
     case KG_KEY_VALID:
-        ctx->found = 1;
         return NGX_OK;
 
     case KG_KEY_REVOKED:

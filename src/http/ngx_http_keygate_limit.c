@@ -123,7 +123,8 @@ ngx_http_keygate_apply(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     route = ctx->route;
 
     if (!route->limit_set || route->limit_add) {
-        ngx_http_keygate_apply_list(ctx, lcf->limits);
+        ngx_http_keygate_apply_list(ctx, lcf->self ? lcf->self_limits
+                                                   : lcf->limits);
     }
 
     ngx_http_keygate_apply_list(ctx, route->limits);

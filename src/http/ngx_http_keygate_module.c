@@ -131,6 +131,13 @@ static ngx_command_t  ngx_http_keygate_commands[] = {
       0,
       NULL },
 
+    { ngx_string("keygate_self"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_keygate_conf_self,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -283,7 +290,10 @@ ngx_http_keygate_create_loc_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    /* set by ngx_pcalloc(): table, actor, catalogue = NULL, role = 0 */
+    /*
+     * set by ngx_pcalloc(): table, actor, catalogue, self_limits = NULL,
+     * role, self = 0
+     */
 
     lcf->mode = NGX_CONF_UNSET_UINT;
     lcf->errors = NGX_CONF_UNSET_UINT;
@@ -333,6 +343,10 @@ ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_ptr_value(conf->tokens, prev->tokens, NULL);
     ngx_conf_merge_str_value(conf->realm, prev->realm, "");
+
+    if (conf->self && ngx_http_keygate_conf_self_merge(cf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
 
     if (conf->limits == NGX_CONF_UNSET_PTR) {
 

@@ -476,7 +476,7 @@ ngx_http_keygate_challenge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
                 + ngx_strlen(error);
 
     if (ctx->needs_scope) {
-        value.len += sizeof(", scope=\"\"") - 1 + ctx->route->scope.len;
+        value.len += sizeof(", scope=\"\"") - 1 + ctx->needs_scope->len;
     }
 
     value.data = ngx_pnalloc(r->pool, value.len);
@@ -487,7 +487,7 @@ ngx_http_keygate_challenge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     p = ngx_sprintf(value.data, "Bearer realm=\"%V\"%s", &realm, error);
 
     if (ctx->needs_scope) {
-        ngx_sprintf(p, ", scope=\"%V\"", &ctx->route->scope);
+        ngx_sprintf(p, ", scope=\"%V\"", ctx->needs_scope);
     }
 
     return ngx_http_keygate_set_header(r, &name, &value);

@@ -1,0 +1,55 @@
+
+/*
+ * What the files of keygate_self share with each other, and with the calls of
+ * the admin interface that a key's holder may make.
+ */
+
+#ifndef NGX_HTTP_KEYGATE_SELF_H
+#define NGX_HTTP_KEYGATE_SELF_H
+
+#include "ngx_http_keygate_admin.h"
+
+
+/* What a key needs to look after others. */
+#define NGX_HTTP_KEYGATE_SELF_SCOPE  "keys:manage"
+
+
+/* Who calls, as Redis has it when the call begins; in admin->self. */
+struct ngx_http_keygate_self_s {
+    kg_key_t                         key;
+    kg_org_t                         org;
+    json_t                          *record;        /* the key's */
+    json_t                          *owner;         /* its organisation's */
+
+    ngx_str_t                        slot;          /* of the key's record */
+    ngx_str_t                        name;          /* ... in Redis */
+    ngx_str_t                        stored;        /* ... its text there */
+
+    ngx_http_keygate_admin_part_t   *key_part;
+    ngx_http_keygate_admin_part_t   *org_part;
+};
+
+
+/* ngx_http_keygate_self_rights.c; outside of keygate_self all may be done. */
+
+/* 1 when who calls may know of the key with that record, else 0. */
+ngx_uint_t ngx_http_keygate_self_sees(ngx_http_keygate_admin_t *admin,
+    const json_t *record);
+
+/*
+ * A new key, admin->record, gets the bounds of who calls where it has none of
+ * its own.  NGX_OK, NGX_ERROR, or the refusal of a record that may do more
+ * than who calls.
+ */
+ngx_int_t ngx_http_keygate_self_hand_on(ngx_http_keygate_admin_t *admin);
+
+/* The same of a key that exists: nothing is added to it. */
+ngx_int_t ngx_http_keygate_self_covers(ngx_http_keygate_admin_t *admin);
+
+/*
+ * A new key was written: goes on with admin->done when the record of who calls
+ * is still what the call began with, else takes the key back and refuses.
+ */
+ngx_int_t ngx_http_keygate_self_again(ngx_http_keygate_admin_t *admin);
+
+#endif
