@@ -105,6 +105,8 @@ tour_access() {
     ask 401 "a bad key" -H "Authorization: Bearer tf_test_not-a-key" \
         "$url/v1/loads"
     ask 200 "a test key" -H "Authorization: Bearer $tour_key" "$url/v1/loads"
+    ask 200 "what the holder of a key is told of it" \
+        -H "Authorization: Bearer $tour_key" "$url/v1/self"
     ask 403 "a live key, without live access" \
         -H "Authorization: Bearer $tour_live_key" "$url/v1/loads"
     ask 403 "the wrong scope" -H "Authorization: Bearer $narrow_key" \
