@@ -253,6 +253,7 @@ def test_limits_deny_while_redis_is_away(make_gate, make_redis, upstream):
     redis = make_redis()
     gate = make_gate(redis=redis, outage="keygate_outage keys=stale:5m "
                                          "limits=deny;")
+    gate.watched()
     key = gate.key()
     spend(gate, key, 1)
 
@@ -266,6 +267,7 @@ def test_limits_allow_while_redis_is_away(make_gate, make_redis, upstream):
     redis = make_redis()
     gate = make_gate(redis=redis, workers="1",
                      outage="keygate_outage keys=stale:5m limits=allow;")
+    gate.watched()
     key = gate.key(limits={"default": "2r/m"})
     spend(gate, key, 1)
 
