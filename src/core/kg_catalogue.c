@@ -327,8 +327,7 @@ kg_catalogue_parse(const kg_str_t *text, kg_catalogue_fault_t *fault)
         catalogue->own[i] = *kg_error_get((kg_error_code_t) i);
     }
 
-    catalogue->root = json_loadb((const char *) text->data, text->len,
-                                 JSON_REJECT_DUPLICATES, &error);
+    catalogue->root = kg_json_load(text, JSON_REJECT_DUPLICATES, &error);
 
     if (catalogue->root == NULL) {
         fault->line = error.line > 0 ? (unsigned) error.line : 1;

@@ -280,6 +280,7 @@ kg_error_of_text(const kg_upstream_error_t *in, const kg_str_t *text,
     json_t            *root;
     kg_rc_t            rc;
     kg_envelope_t      envelope;
+    json_error_t       ignored;
     unsigned char     *buf;
     const kg_error_t  *error;
 
@@ -301,8 +302,7 @@ kg_error_of_text(const kg_upstream_error_t *in, const kg_str_t *text,
     }
 
     if (text->len > 0 && kg_json_shallow(text, KG_ERROR_DEPTH_MAX)) {
-        root = json_loadb((const char *) text->data, text->len, KG_JSON_FLAGS,
-                          NULL);
+        root = kg_json_load(text, KG_JSON_FLAGS, &ignored);
     }
 
     if (root != NULL) {

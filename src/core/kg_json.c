@@ -3,9 +3,34 @@
  * Places in a JSON text.
  */
 
+#include <stdio.h>
 #include <string.h>
 
 #include "kg_json.h"
+
+
+json_t *
+kg_json_load(const kg_str_t *text, size_t flags, json_error_t *error)
+{
+    size_t                i;
+    const unsigned char  *nul;
+
+    nul = text->len > 0 ? memchr(text->data, '\0', text->len) : NULL;
+
+    if (nul == NULL) {
+        return json_loadb((const char *) text->data, text->len, flags, error);
+    }
+
+    error->line = 1;
+
+    for (i = 0; text->data + i < nul; i++) {
+        error->line += text->data[i] == '\n';
+    }
+
+    (void) snprintf(error->text, sizeof(error->text), "a NUL is no JSON");
+
+    return NULL;
+}
 
 
 int
@@ -47,11 +72,6 @@ kg_json_shallow(const kg_str_t *text, unsigned max)
     return 1;
 }
 
-
-/*
- * What follows reads text that jansson accepted whole: every string in it is
- * closed and every bracket has its pair, so none of it looks for an end.
- */
 
 const unsigned char *
 kg_json_space(const unsigned char *p)

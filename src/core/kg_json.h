@@ -4,8 +4,7 @@
  * it, but not where: what is kept as it was written, and the line of what is
  * wrong, are found by walking the text beside it.
  *
- * But for kg_json_shallow() all of this reads text that jansson accepted whole:
- * every string in it is closed and every bracket has its pair, so none of it
+ * The walk reads text that kg_json_load() accepted whole: every string in it is closed and every bracket has its pair, so none of it
  * looks for an end.
  */
 
@@ -16,6 +15,13 @@
 
 #include "kg_core.h"
 
+
+/*
+ * json_loadb() of a text that can be walked: NULL, with *error, for one that
+ * has a NUL.  There is none in JSON, but jansson (2.14) passes over one behind
+ * a number or a word.
+ */
+json_t *kg_json_load(const kg_str_t *text, size_t flags, json_error_t *error);
 
 /*
  * 1 when the text nests no deeper than max.  Looked at before the text is

@@ -16,6 +16,7 @@
 #include <jansson.h>
 
 #include "kg_error.h"
+#include "kg_json.h"
 
 
 #define FUZZ_STATUS    0x07
@@ -116,9 +117,10 @@ shallow(const kg_str_t *text)
 static void
 check_kept(const kg_str_t *body, json_t *shaped)
 {
-    json_t  *root, *error;
+    json_t        *root, *error;
+    json_error_t   ignored;
 
-    root = json_loadb((const char *) body->data, body->len, FUZZ_JSON, NULL);
+    root = kg_json_load(body, FUZZ_JSON, &ignored);
 
     if (root != NULL && shallow(body)) {
         error = json_object_get(root, "error");

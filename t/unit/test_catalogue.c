@@ -227,6 +227,29 @@ test_wrong(void **state)
 }
 
 
+static void
+test_nul(void **state)
+{
+    kg_str_t              text;
+    kg_catalogue_fault_t  fault;
+
+    static const char  bytes[] = "[{\"code\":\"gone\",\n\"status\":410\0,"
+                                 "\"message\":\"m\"}]";
+
+    (void) state;
+
+    text.data = malloc(sizeof(bytes) - 1);
+    assert_non_null(text.data);
+    text.len = sizeof(bytes) - 1;
+    memcpy(text.data, bytes, text.len);
+
+    assert_null(kg_catalogue_parse(&text, &fault));
+    assert_int_equal(fault.line, 2);
+
+    free(text.data);
+}
+
+
 int
 main(void)
 {
@@ -235,7 +258,8 @@ main(void)
         cmocka_unit_test(test_changes),
         cmocka_unit_test(test_additions),
         cmocka_unit_test(test_document),
-        cmocka_unit_test(test_wrong)
+        cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_nul)
     };
 
     return cmocka_run_group_tests_name("catalogue", tests, NULL, NULL);

@@ -505,6 +505,34 @@ test_depth(void **state)
 }
 
 
+/* jansson passes over a NUL behind a number, which would end a walk. */
+static void
+test_nul(void **state)
+{
+    size_t    i;
+    int       retryable;
+    kg_str_t  out;
+
+    static const char  *const  values[] = { "1", "1.5", "true", "null", "{}" };
+
+    char  text[100];
+
+    (void) state;
+
+    for (i = 0; i < kg_count(values); i++) {
+        (void) snprintf(text, sizeof(text),
+                        "{\"error\":{\"code\":\"c\",\"message\":\"M\","
+                        "\"a\":%s#,\"b\":2}}", values[i]);
+        *strchr(text, '#') = '\0';
+
+        out = shape(400, text, strlen(text) + 1 + strlen(",\"b\":2}}"), 0, 0,
+                    &retryable);
+        assert_error(&out, plain_400);
+        free(out.data);
+    }
+}
+
+
 static void
 test_not_whole(void **state)
 {
@@ -538,6 +566,7 @@ main(void)
         cmocka_unit_test(test_bomb),
         cmocka_unit_test(test_gzip_damaged),
         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_nul),
         cmocka_unit_test(test_not_whole)
     };
 
