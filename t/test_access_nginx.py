@@ -519,6 +519,7 @@ def test_limit_conn_by_key(gate, upstream):
 
     upstream.release()
     assert client.read().status == 200
+    assert client.read_all() == b""     # its request is over, and counted off
     assert gate.get("/t/conn", key=key).status == 200
 
 

@@ -457,7 +457,8 @@ def test_secret_readable_to_everyone(nginx_t, tmp_path, name, text, pieces,
 
 @pytest.mark.parametrize("piece, line", [
     ("keys", "keygate_keys prefix=tf pepper={};"),
-    ("redis", "keygate_redis redis://127.0.0.1 password_file={};")])
+    ("redis", "keygate_redis redis://127.0.0.1 password_file={};"),
+    ("http", "keygate_errors envelope catalogue={};")])
 def test_pipe_does_not_hold_up_the_start(nginx_t, tmp_path, piece, line):
     """nginx -t would wait for a writer for ever."""
     path = tmp_path / "pipe"

@@ -126,8 +126,8 @@ WRONG = {
               'line 2: "gone" is there twice'),
     "a link that is none": ('[{"code": "gone", "docUrl": "gone.html"}]',
                             '"https://"'),
-    "empty": ("", "wrong in line 1"),
-    "too long": ("[" + " " * 262144 + "]", "at most 262144 bytes"),
+    "empty": ("", "1 to 262144 bytes"),
+    "too long": ("[" + " " * 262144 + "]", "1 to 262144 bytes"),
 }
 
 
@@ -145,7 +145,7 @@ def test_wrong_catalogue(nginx_t, text, said):
     ("keygate_errors envelope errors.json;", '"catalogue=FILE"'),
     ("keygate_errors envelope catalogue=;", "without a file"),
     ("keygate_errors off catalogue=e.json;", "no use for"),
-    ("keygate_errors envelope catalogue=none.json;", "cannot be opened"),
+    ("keygate_errors envelope catalogue=none.json;", "cannot be read"),
     ("keygate_errors envelope catalogue=.;", "must be a file"),
     ("keygate_errors;", "invalid number of arguments"),
     ("keygate_errors envelope; keygate_errors off;", "duplicate")])

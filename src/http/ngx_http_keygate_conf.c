@@ -509,3 +509,31 @@ ngx_http_keygate_conf_starts(const ngx_str_t *param, const char *prefix)
 
     return param->len >= len && ngx_strncmp(param->data, prefix, len) == 0;
 }
+
+
+ssize_t
+ngx_http_keygate_conf_file(const ngx_str_t *name, u_char *buf, size_t size,
+    ngx_file_info_t *fi)
+{
+    ssize_t   n;
+    ngx_fd_t  fd;
+
+    /* A FIFO nobody writes to must not hold up the start. */
+
+    fd = ngx_open_file(name->data, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK,
+                       NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        return NGX_ERROR;
+    }
+
+    n = NGX_ERROR;
+
+    if (ngx_fd_info(fd, fi) != NGX_FILE_ERROR) {
+        n = ngx_is_file(fi) ? ngx_read_fd(fd, buf, size) : 0;
+    }
+
+    (void) ngx_close_file(fd);
+
+    return n;
+}

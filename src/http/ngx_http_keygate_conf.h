@@ -300,6 +300,13 @@ char *ngx_http_keygate_conf_time(ngx_conf_t *cf, ngx_str_t *param,
 ngx_uint_t ngx_http_keygate_conf_starts(const ngx_str_t *param,
     const char *prefix);
 
+/*
+ * Reads at most size bytes of a regular file into buf: how many, 0 for one that
+ * is none, NGX_ERROR with errno when it cannot be opened or read.
+ */
+ssize_t ngx_http_keygate_conf_file(const ngx_str_t *name, u_char *buf,
+    size_t size, ngx_file_info_t *fi);
+
 /* ngx_http_keygate_routes.c */
 char *ngx_http_keygate_conf_routes(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

@@ -117,46 +117,36 @@ ngx_http_keygate_conf_catalogue_read(ngx_conf_t *cf, ngx_str_t *name,
     ngx_str_t *text)
 {
     ssize_t          n;
-    ngx_fd_t         fd;
     ngx_file_info_t  fi;
-
-    /* A FIFO nobody writes to must not hold up the start. */
-
-    fd = ngx_open_file(name->data, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK,
-                       NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "the error catalogue \"%V\" cannot be opened",
-                           name);
-        return NGX_CONF_ERROR;
-    }
-
-    n = NGX_ERROR;
 
     /* one more, to tell a file at the bound from one over it */
 
     text->data = ngx_alloc(KG_CATALOGUE_MAX + 1, cf->log);
-
-    if (text->data && ngx_fd_info(fd, &fi) != NGX_FILE_ERROR
-        && ngx_is_file(&fi))
-    {
-        n = ngx_read_fd(fd, text->data, KG_CATALOGUE_MAX + 1);
-    }
-
-    (void) ngx_close_file(fd);
-
-    if (n < 0 || n > KG_CATALOGUE_MAX) {
-        ngx_free(text->data);
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the error catalogue \"%V\" must be a file of at "
-                           "most %d bytes", name, KG_CATALOGUE_MAX);
+    if (text->data == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    text->len = n;
+    n = ngx_http_keygate_conf_file(name, text->data, KG_CATALOGUE_MAX + 1,
+                                   &fi);
 
-    return NGX_CONF_OK;
+    if (n > 0 && n <= KG_CATALOGUE_MAX) {
+        text->len = n;
+        return NGX_CONF_OK;
+    }
+
+    if (n == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "the error catalogue \"%V\" cannot be read", name);
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the error catalogue \"%V\" must be a file of 1 "
+                           "to %d bytes", name, KG_CATALOGUE_MAX);
+    }
+
+    ngx_free(text->data);
+
+    return NGX_CONF_ERROR;
 }
 
 

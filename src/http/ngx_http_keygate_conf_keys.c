@@ -116,7 +116,6 @@ ngx_http_keygate_conf_pepper(ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf,
     ngx_str_t *param, size_t prefix)
 {
     ssize_t           n;
-    ngx_fd_t          fd;
     ngx_str_t         file, secret;
     kg_pepper_t     **pepper;
     ngx_file_info_t   fi;
@@ -129,12 +128,9 @@ ngx_http_keygate_conf_pepper(ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf,
         return "has a \"pepper=\" without a file";
     }
 
-    /* A FIFO nobody writes to must not hold up the start. */
+    n = ngx_http_keygate_conf_file(&file, buf, sizeof(buf), &fi);
 
-    fd = ngx_open_file(file.data, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK,
-                       NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
+    if (n == NGX_ERROR) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
                            "the pepper \"%V\" cannot be opened: make it by "
                            "\"openssl rand -base64 48\", readable to the "
@@ -142,18 +138,14 @@ ngx_http_keygate_conf_pepper(ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf,
         return NGX_CONF_ERROR;
     }
 
-    n = ngx_read_fd(fd, buf, sizeof(buf));
-
-    if (ngx_fd_info(fd, &fi) != NGX_FILE_ERROR && (fi.st_mode & S_IROTH)) {
+    if (fi.st_mode & S_IROTH) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                            "the pepper \"%V\" is readable to everyone: "
                            "chmod it to 600", &file);
     }
 
-    (void) ngx_close_file(fd);
-
     secret.data = buf;
-    secret.len = (n > 0) ? n : 0;
+    secret.len = n;
 
     if (secret.len && buf[secret.len - 1] == LF) {
         secret.len--;
