@@ -7,7 +7,6 @@ request takes.  An error, a 502 of an upstream that refuses, is measured in
 CPU time beside nginx's own, in slices by turns.
 """
 
-import os
 import pathlib
 import re
 import shutil
@@ -17,7 +16,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from harness.client import Client, encode_request   # noqa: E402
-from harness.ports import wait_for                  # noqa: E402
+from harness.ports import reaches, wait_for         # noqa: E402
 
 # What stands in the server, and in its location.
 GATES = {
@@ -67,6 +66,15 @@ http {
 """
 
 
+def ended(process, sock):
+    """Whether an nginx that was told to end has; one without a timer would
+    wait for an event with its signal unread, so it gets one."""
+    if process.poll() is None:
+        reaches(sock)
+        return False
+    return True
+
+
 class Counting:
     """What counts instructions, to be mixed into run.py's Bench."""
 
@@ -87,9 +95,11 @@ class Counting:
             "nginx", "-p", self.folder, "-c", self._path("callgrind.conf"),
             "-e", self._path("logs/error.log")])
         try:
-            wait_for(lambda: os.path.exists(sock), 60, "nginx in callgrind")
+            wait_for(lambda: reaches(sock), 60, "nginx in callgrind")
             self._ask(sock, requests)
         finally:
+            process.terminate()
+            wait_for(lambda: ended(process, sock), 60, "end of nginx", 0.05)
             self._end(process)
 
         with open(out, encoding="ascii", errors="replace") as file:
