@@ -11,14 +11,16 @@ from harness import Gate
 from harness.gate import binary, environment
 from harness.ports import reaches, wait_for
 
+# How long nginx waits for the upstream, s.
+UPSTREAM_TIMEOUT = 4
+
 PIECES = {
     "daemon": "on",
     "level": "notice",
     "redis_parameters": "connect=200ms command=300ms dead=1s",
     "policies": "keygate_policy default rate=60000r/m by=key;",
     "outage": "keygate_outage keys=stale:5m limits=allow;",
-    "location": "proxy_read_timeout 3s; proxy_send_timeout 3s;"
-                "proxy_connect_timeout 3s;",
+    "location": "proxy_read_timeout %ds;" % UPSTREAM_TIMEOUT,
 }
 
 # What a proof does to nodes on purpose.

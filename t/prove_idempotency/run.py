@@ -17,14 +17,14 @@ from harness.gate import PEPPER
 from . import load, plan, relay, rules, upstream
 from .faults import Faults
 from .history import History, Name, Record
-from .node import Node
+from .node import UPSTREAM_TIMEOUT, Node
 
 # A lease, ms: shorter than what the upstream may take.
 LEASE = 1000
 
 # After the last request's end its write may go on as long as nginx waits for
 # the upstream, and its lease is over one lease later, s.
-REST = 3.0 + 2 * LEASE / 1000 + 1
+REST = UPSTREAM_TIMEOUT + 2 * LEASE / 1000 + 1
 
 NAMESPACE = "kg:idem:"
 
