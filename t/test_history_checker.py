@@ -161,6 +161,9 @@ RIGHT = {
     "too large to keep":
         Story().executed(5, manner="too_large").record()
         .answer(4.9, first()).settles(refused("unavailable")),
+    "too large to keep, and cut off":
+        Story().executed(5, manner="cut_large", verdict="ambiguous")
+        .lost(4.9, lost="cut").record().settles(refused("unavailable")),
     "a changed payload":
         plain().answer(13, refused("conflict"), variant=1)
         .answer(60, refused("conflict"), 1, "probe"),
@@ -310,6 +313,8 @@ WRONG = [
      .answer(7, refused("unavailable"))),
     ("answered", plain().lost(15, lost="closed")),
     ("answered", plain().lost(15, lost="cut")),
+    ("answered", Story().executed(5, manner="cut_large", verdict="ambiguous")
+     .lost(4.9, lost="closed").record()),
     ("answered", plain().fault("worker_killed", 15.1, node=1)
      .lost(15, lost="closed")),
     ("answered", plain().fault("redis_killed", 15.1).lost(15, lost="cut")),

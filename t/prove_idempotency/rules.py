@@ -19,6 +19,9 @@ REFUSALS = {"idempotency_conflict": 409, "idempotency_in_progress": 409,
             "idempotency_outcome_unknown": 409,
             "idempotency_replay_unavailable": 409}
 
+# Executions whose answers Keygate does not keep.
+TOO_LARGE = ("too_large", "cut_large")
+
 # Keygate gave up on an upstream that took longer than this, s.
 UPSTREAM_WAITS = 2.5
 
@@ -313,7 +316,7 @@ def refusal_has_a_cause(key, history):
                      or any(left_claim(other, request, history)
                             for other in same))
         elif said == "idempotency_replay_unavailable":
-            cause = any(e.manner == "too_large" for e in key.executions)
+            cause = any(e.manner in TOO_LARGE for e in key.executions)
         else:
             continue
 
@@ -337,14 +340,18 @@ def left_claim(other, request, history):
 @rule
 def answered(key, history):
     """Every request of a client that stays is, in its time, but where its
-    worker is killed."""
+    worker is killed, or what came of it broke off and was too large to hold.
+    """
     for request in key.requests:
         if request.lost in (None, "left"):
             continue
         killed = any(fault.kills and fault.node == request.node
                      and fault.touches(request.start, request.end)
                      for fault in history.faults)
-        if request.lost == "timeout" or not killed:
+        broke_off = request.lost != "closed" and any(
+            e.manner == "cut_large" and request.start <= e.start <= request.end
+            for e in key.executions)
+        if request.lost == "timeout" or not (killed or broke_off):
             yield f"lost for no reason: {request}"
 
 

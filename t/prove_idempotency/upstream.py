@@ -27,13 +27,14 @@ MANNERS = {
     "slow": (8, "final"),
     "hang": (2, "ambiguous"), "closed": (2, "ambiguous"),
     "reset": (2, "ambiguous"), "cut": (3, "ambiguous"),
-    "cut_chunked": (2, "ambiguous"), "gone": (3, "ambiguous"),
+    "cut_chunked": (2, "ambiguous"), "cut_large": (1, "ambiguous"),
+    "gone": (3, "ambiguous"),
     "refused": (7, "refused"),
 }
 
 STATUS = {"created": 201, "slow": 201, "accepted": 202, "empty": 204,
           "see_other": 303, "invalid": 422, "failed": 500, "large": 200,
-          "too_large": 200, "cut": 201, "cut_chunked": 201}
+          "too_large": 200, "cut": 201, "cut_chunked": 201, "cut_large": 200}
 
 CODES = {401: "unauthorized", 403: "forbidden", 408: "request_timeout",
          422: "unprocessable_content", 425: "too_early",
@@ -47,7 +48,7 @@ REFUSED = (401, 403, 425, 429, 503)
 SLOW = (0.8, 2.0)
 
 LARGE = (20000, 60000)
-TOO_LARGE = 300000
+TOO_LARGE = 600000
 
 
 class Upstream:
@@ -113,7 +114,7 @@ class Upstream:
             end(writer, manner == "reset")
             return False
 
-        if manner in ("cut", "cut_chunked"):
+        if manner.startswith("cut"):
             whole = head + frame(body_out, manner == "cut_chunked")
             writer.write(whole[:rng.randrange(len(head), len(whole) - 8)])
             await writer.drain()
@@ -155,7 +156,7 @@ def answer(rng, manner, status, number, request_id, name):
 
     if manner == "large":
         text["pad"] = f"{number:08d}" * (rng.randrange(*LARGE) // 8)
-    elif manner == "too_large":
+    elif manner in ("too_large", "cut_large"):
         text["pad"] = f"{number:08d}" * (TOO_LARGE // 8)
 
     body = json.dumps(text).encode()
