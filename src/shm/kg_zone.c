@@ -9,8 +9,6 @@
  * can aim at a bucket.
  */
 
-#include <signal.h>
-
 #include "kg_zone_int.h"
 #include "kg_zone_usage.h"
 
@@ -27,13 +25,13 @@
 static ngx_int_t kg_zone_init(ngx_shm_zone_t *shm_zone, void *data);
 static ngx_int_t kg_zone_reuse(ngx_shm_zone_t *shm_zone,
     kg_zone_shared_t *shared);
-static ngx_uint_t kg_zone_orphan(ngx_atomic_t *lock, ngx_pid_t *owner);
-static kg_zone_shard_t *kg_zone_shard(kg_zone_t *zone, uint32_t hash);
 static kg_zone_node_t **kg_zone_find(kg_zone_t *zone, kg_zone_shard_t *shard,
     kg_zone_kind_t kind, const ngx_str_t *name, uint32_t hash);
 static void kg_zone_used(kg_zone_shard_t *shard, kg_zone_node_t *node);
 static kg_zone_node_t *kg_zone_room(kg_zone_t *zone, kg_zone_shard_t *shard,
     ngx_uint_t blocks, ngx_uint_t absent);
+static void kg_zone_drop_last(kg_zone_t *zone, kg_zone_shard_t *shard,
+    ngx_queue_t *lru);
 static void kg_zone_drop(kg_zone_t *zone, kg_zone_shard_t *shard,
     kg_zone_node_t *node);
 static void kg_zone_forget(kg_zone_shard_t *shard, kg_zone_node_t **where);
@@ -115,6 +113,7 @@ kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 
     shared->absent_max = shm_zone->shm.size / KG_ZONE_BLOCK / KG_ZONE_SHARDS
                          / 8;
+    shared->absent_min = shared->absent_max / 4;
 
     for (i = 0; i < KG_ZONE_SHARDS; i++) {
         shard = &shared->shards[i];
@@ -197,13 +196,16 @@ kg_zone_lookup(kg_zone_t *zone, kg_zone_entry_t *entry, ngx_msec_t now,
     kg_zone_node_t   *node;
     kg_zone_shard_t  *shard;
 
-    hash = ngx_murmur_hash2(entry->name.data, entry->name.len);
+    hash = kg_zone_hash(&entry->name);
     shard = kg_zone_shard(zone, hash);
     room = KG_ZONE_COPY;
 
 again:
 
     entry->found = 0;
+    entry->absent = 0;
+    entry->fresh = 0;
+    entry->asked = 0;
     entry->packed.len = 0;
     entry->packed.data = ngx_pnalloc(pool, room);
 
@@ -218,6 +220,9 @@ again:
     node = *kg_zone_find(zone, shard, entry->kind, &entry->name, hash);
 
     if (node == NULL) {
+        entry->asked = kg_zone_asked_other(zone, shard, hash,
+                                           entry->generation, now)
+                       != 0;
         kg_zone_unlock(shard);
         return NGX_OK;
     }
@@ -235,6 +240,12 @@ again:
     entry->absent = node->absent;
     entry->age = kg_zone_age(zone, node, now);
     entry->fresh = kg_zone_fresh(zone, node, now);
+
+    if (!entry->fresh) {
+        entry->asked = kg_zone_asked_other(zone, shard, hash,
+                                           entry->generation, now)
+                       != 0;
+    }
 
     kg_zone_used(shard, node);
 
@@ -263,7 +274,7 @@ kg_zone_fill(kg_zone_t *zone, kg_zone_entry_t *entry, const ngx_str_t *packed,
         return;
     }
 
-    hash = ngx_murmur_hash2(entry->name.data, entry->name.len);
+    hash = kg_zone_hash(&entry->name);
     shard = kg_zone_shard(zone, hash);
     blocks = kg_zone_blocks(entry->name.len + len);
 
@@ -320,7 +331,7 @@ kg_zone_invalidate(kg_zone_t *zone, kg_zone_kind_t kind, const ngx_str_t *name)
     kg_zone_node_t  **where;
     kg_zone_shard_t  *shard;
 
-    hash = ngx_murmur_hash2(name->data, name->len);
+    hash = kg_zone_hash(name);
     shard = kg_zone_shard(zone, hash);
 
     kg_zone_lock(shard);
@@ -371,6 +382,8 @@ kg_zone_recover(kg_zone_t *zone, ngx_log_t *log)
         ngx_queue_init(&shard->records);
         ngx_queue_init(&shard->absences);
 
+        ngx_memzero(shard->asked, sizeof(shard->asked));
+
         shard->absent_blocks = 0;
         shard->generation++;
 
@@ -380,28 +393,6 @@ kg_zone_recover(kg_zone_t *zone, ngx_log_t *log)
     }
 
     kg_zone_usage_recover(zone, log);
-}
-
-
-/*
- * 1 when the lock was that of a process that died; it is ours then, since of
- * several new workers only one wins it.
- */
-
-static ngx_uint_t
-kg_zone_orphan(ngx_atomic_t *lock, ngx_pid_t *owner)
-{
-    *owner = (ngx_pid_t) *lock;
-
-    return *owner && kill(*owner, 0) == -1 && ngx_errno == ESRCH
-           && ngx_atomic_cmp_set(lock, *owner, ngx_pid);
-}
-
-
-static kg_zone_shard_t *
-kg_zone_shard(kg_zone_t *zone, uint32_t hash)
-{
-    return &zone->shared->shards[hash % KG_ZONE_SHARDS];
 }
 
 
@@ -444,8 +435,9 @@ kg_zone_used(kg_zone_shard_t *shard, kg_zone_node_t *node)
 
 
 /*
- * Blocks for an entry: free ones, a new page, or what was used least recently.
- * An absence makes room among absences only, once they have their share.
+ * Blocks for an entry: free ones, a new page, or what was used least recently
+ * of its kind.  Absences never push out a record; records leave some blocks to
+ * them, and those that absences have beyond that were free once.
  */
 
 static kg_zone_node_t *
@@ -453,26 +445,34 @@ kg_zone_room(kg_zone_t *zone, kg_zone_shard_t *shard, ngx_uint_t blocks,
     ngx_uint_t absent)
 {
     void            *page;
-    ngx_uint_t       tries;
+    ngx_uint_t       tries, left;
     ngx_queue_t     *lru;
     kg_zone_node_t  *node;
 
+    lru = absent ? &shard->absences : &shard->records;
+
     while (absent && shard->absent_blocks + blocks > zone->shared->absent_max) {
 
-        if (ngx_queue_empty(&shard->absences)) {
+        if (ngx_queue_empty(lru)) {
             return NULL;
         }
 
-        kg_zone_drop(zone, shard,
-                     ngx_queue_data(ngx_queue_last(&shard->absences),
-                                    kg_zone_node_t, queue));
+        kg_zone_drop_last(zone, shard, lru);
+    }
+
+    left = 0;
+
+    if (!absent && shard->absent_blocks < zone->shared->absent_min) {
+        left = zone->shared->absent_min - shard->absent_blocks;
     }
 
     for (tries = 0; tries < KG_ZONE_DROP_MAX; tries++) {
 
-        node = kg_zone_take(shard, blocks);
-        if (node) {
-            return node;
+        if (shard->nfree >= blocks + left) {
+            node = kg_zone_take(shard, blocks);
+            if (node) {
+                return node;
+            }
         }
 
         page = ngx_slab_alloc(zone->shpool, KG_ZONE_PAGE);
@@ -483,23 +483,22 @@ kg_zone_room(kg_zone_t *zone, kg_zone_shard_t *shard, ngx_uint_t blocks,
 
         kg_zone_full(zone);
 
-        lru = &shard->records;
-
-        if (ngx_queue_empty(lru)
-            || (absent && !ngx_queue_empty(&shard->absences)))
-        {
-            lru = &shard->absences;
-        }
-
-        if (ngx_queue_empty(lru)) {
+        if (ngx_queue_empty(lru) || shard->nblocks < blocks + left) {
             return NULL;
         }
 
-        kg_zone_drop(zone, shard, ngx_queue_data(ngx_queue_last(lru),
-                                                 kg_zone_node_t, queue));
+        kg_zone_drop_last(zone, shard, lru);
     }
 
     return NULL;
+}
+
+
+static void
+kg_zone_drop_last(kg_zone_t *zone, kg_zone_shard_t *shard, ngx_queue_t *lru)
+{
+    kg_zone_drop(zone, shard, ngx_queue_data(ngx_queue_last(lru),
+                                             kg_zone_node_t, queue));
 }
 
 

@@ -13,6 +13,9 @@
  * that misses samples its shard's generation; every invalidation, of absent
  * entries too, bumps it; kg_zone_fill() caches nothing when it has moved.
  *
+ * Stampede: of the workers that miss on one record one asks Redis, and leaves a
+ * mark; the others see it, and then the answer, in the zone.
+ *
  * Trust: an entry may be used without asking Redis as long as somebody on this
  * node is told of every change (kg_zone_watch_...).  One worker a node is; the
  * moment up to which it surely was is in the zone.  When that has passed, or
@@ -47,6 +50,7 @@ typedef struct {
     unsigned            found:1;
     unsigned            absent:1;       /* Redis said there is none */
     unsigned            fresh:1;        /* it need not be asked again */
+    unsigned            asked:1;        /* ... and another process asks */
 } kg_zone_entry_t;
 
 
@@ -76,6 +80,19 @@ ngx_int_t kg_zone_lookup(kg_zone_t *zone, kg_zone_entry_t *entry,
  */
 void kg_zone_fill(kg_zone_t *zone, kg_zone_entry_t *entry,
     const ngx_str_t *packed, ngx_msec_t now);
+
+/*
+ * Before Redis is asked for an entry that is missing or not fresh: 0 when
+ * another process asks for it, which kg_zone_asked() says until that has been
+ * answered, has died or its time is over.  1: this process is to ask, and to
+ * call kg_zone_answered() whatever came of it, within bound, in ms, which is
+ * how long others wait.  entry->generation is that of kg_zone_lookup().
+ */
+ngx_uint_t kg_zone_ask(kg_zone_t *zone, kg_zone_entry_t *entry, ngx_msec_t now,
+    ngx_msec_t bound);
+ngx_uint_t kg_zone_asked(kg_zone_t *zone, const kg_zone_entry_t *entry,
+    ngx_msec_t now);
+void kg_zone_answered(kg_zone_t *zone, const kg_zone_entry_t *entry);
 
 /* Forgets one entry, and any fill of it that is under way. */
 void kg_zone_invalidate(kg_zone_t *zone, kg_zone_kind_t kind,

@@ -31,13 +31,16 @@ kg_zone_blocks(size_t len)
 kg_zone_node_t *
 kg_zone_take(kg_zone_shard_t *shard, ngx_uint_t n)
 {
+    ngx_uint_t        left;
     kg_zone_block_t  *first, *last;
 
     first = shard->free;
+    left = n;
 
     for (last = first; last; last = last->next) {
-        if (--n == 0) {
+        if (--left == 0) {
             shard->free = last->next;
+            shard->nfree -= n;
             last->next = NULL;
             return (kg_zone_node_t *) first->data;
         }
@@ -53,9 +56,10 @@ kg_zone_give(kg_zone_shard_t *shard, kg_zone_node_t *node)
     kg_zone_block_t  *first, *last;
 
     first = kg_zone_block(node);
+    shard->nfree++;
 
     for (last = first; last->next; last = last->next) {
-        /* void */
+        shard->nfree++;
     }
 
     last->next = shard->free;
@@ -78,6 +82,9 @@ kg_zone_cut(kg_zone_shard_t *shard, void *page)
         blocks[i].next = shard->free;
         shard->free = &blocks[i];
     }
+
+    shard->nfree += KG_ZONE_PAGE / KG_ZONE_BLOCK - 1;
+    shard->nblocks += KG_ZONE_PAGE / KG_ZONE_BLOCK - 1;
 }
 
 
@@ -90,6 +97,8 @@ kg_zone_recut(kg_zone_shard_t *shard)
 
     shard->pages = NULL;
     shard->free = NULL;
+    shard->nfree = 0;
+    shard->nblocks = 0;
 
     for ( /* void */ ; page; page = next) {
         next = page->next;

@@ -14,16 +14,19 @@
 #ifndef KG_ZONE_INT_H
 #define KG_ZONE_INT_H
 
+#include <signal.h>
+
 #include "kg_zone.h"
 
 
 /* To change with anything below. */
-#define KG_ZONE_LAYOUT      3
+#define KG_ZONE_LAYOUT      4
 
 #define KG_ZONE_SHARDS      64
 #define KG_ZONE_SPIN        2048
 #define KG_ZONE_BLOCK       64
 #define KG_ZONE_PAGE        4096
+#define KG_ZONE_ASKED       16          /* marks of a shard */
 
 
 typedef struct kg_zone_block_s  kg_zone_block_t;
@@ -50,6 +53,16 @@ struct kg_zone_node_s {
 };
 
 
+/* A mark: this process asks Redis; see kg_zone_asked.c. */
+
+typedef struct {
+    uint32_t            hash;           /* of the entry's name */
+    ngx_pid_t           pid;            /* 0: free */
+    ngx_atomic_uint_t   generation;     /* of the shard, when it asked */
+    ngx_msec_t          until;          /* ms: the answer comes before */
+} kg_zone_asked_t;
+
+
 /* Pages are linked through their first block, which holds nothing else. */
 
 typedef struct {
@@ -61,7 +74,10 @@ typedef struct {
     kg_zone_block_t    *free;
     kg_zone_block_t    *pages;
     ngx_uint_t          absent_blocks;  /* that absences take */
-    u_char              pad[40];        /* to two cache lines */
+    ngx_uint_t          nblocks;        /* that the shard has */
+    ngx_uint_t          nfree;          /* ... and are free */
+    u_char              pad[24];        /* to two cache lines */
+    kg_zone_asked_t     asked[KG_ZONE_ASKED];
 } kg_zone_shard_t;
 
 
@@ -85,6 +101,7 @@ typedef struct {
     ngx_uint_t          layout;
     ngx_uint_t          nbuckets;       /* a shard's; a power of two */
     ngx_uint_t          absent_max;     /* blocks of a shard's absences */
+    ngx_uint_t          absent_min;     /* ... that records leave to them */
     ngx_atomic_t        full_said;      /* second of the last log line */
 
     ngx_atomic_t        watcher;        /* pid, or 0 */
@@ -126,6 +143,49 @@ kg_zone_unlock(kg_zone_shard_t *shard)
 {
     ngx_unlock(&shard->lock);
 }
+
+
+static ngx_inline uint32_t
+kg_zone_hash(const ngx_str_t *name)
+{
+    return ngx_murmur_hash2(name->data, name->len);
+}
+
+
+static ngx_inline kg_zone_shard_t *
+kg_zone_shard(const kg_zone_t *zone, uint32_t hash)
+{
+    return &zone->shared->shards[hash % KG_ZONE_SHARDS];
+}
+
+
+static ngx_inline ngx_uint_t
+kg_zone_dead(ngx_pid_t pid)
+{
+    return kill(pid, 0) == -1 && ngx_errno == ESRCH;
+}
+
+
+/*
+ * 1 when the lock was that of a process that died; it is this one's then,
+ * since of several new workers only one wins it.
+ */
+
+static ngx_inline ngx_uint_t
+kg_zone_orphan(ngx_atomic_t *lock, ngx_pid_t *owner)
+{
+    *owner = (ngx_pid_t) *lock;
+
+    return *owner && kg_zone_dead(*owner)
+           && ngx_atomic_cmp_set(lock, *owner, ngx_pid);
+}
+
+
+/* kg_zone_asked.c; the shard's lock is held */
+
+/* Another process that asks for a name of that hash, or 0. */
+ngx_pid_t kg_zone_asked_other(const kg_zone_t *zone, kg_zone_shard_t *shard,
+    uint32_t hash, ngx_atomic_uint_t generation, ngx_msec_t now);
 
 
 /* kg_zone_block.c; the shard's lock is held */

@@ -4,8 +4,6 @@
  * how they are made anew when a worker was killed while it changed them.
  */
 
-#include <signal.h>
-
 #include "kg_zone_usage_int.h"
 
 #include "kg_digest.h"
@@ -22,7 +20,6 @@ static void kg_zone_usage_append(kg_zone_usage_shard_t *shard,
     kg_zone_used_t *key);
 static void kg_zone_usage_remove(kg_zone_usage_shard_t *shard,
     kg_zone_used_t *key);
-static ngx_uint_t kg_zone_usage_orphaned(ngx_atomic_t *lock);
 
 
 ngx_int_t
@@ -115,20 +112,21 @@ kg_zone_usage_alloc(kg_zone_t *zone, kg_zone_usage_t *usage)
 void
 kg_zone_usage_recover(kg_zone_t *zone, ngx_log_t *log)
 {
+    ngx_pid_t               owner;
     ngx_uint_t              i;
     kg_zone_usage_t        *usage;
     kg_zone_usage_shard_t  *shard;
 
     usage = zone->shared->usage;
 
-    if (kg_zone_usage_orphaned(&usage->names_lock)) {
+    if (kg_zone_orphan(&usage->names_lock, &owner)) {
         ngx_unlock(&usage->names_lock);
     }
 
     for (i = 0; i < KG_ZONE_USAGE_SHARDS; i++) {
         shard = &usage->shards[i];
 
-        if (kg_zone_usage_orphaned(&shard->lock)) {
+        if (kg_zone_orphan(&shard->lock, &owner)) {
             kg_zone_usage_rebuild(usage, shard);
             kg_zone_usage_unlock(shard);
 
@@ -138,21 +136,6 @@ kg_zone_usage_recover(kg_zone_t *zone, ngx_log_t *log)
                           &zone->shm_zone->shm.name);
         }
     }
-}
-
-
-/* 1 when the lock was a dead process's and is now this one's. */
-
-static ngx_uint_t
-kg_zone_usage_orphaned(ngx_atomic_t *lock)
-{
-    ngx_pid_t  owner;
-
-    owner = (ngx_pid_t) *lock;
-
-    return owner != 0
-           && kill(owner, 0) == -1 && ngx_errno == ESRCH
-           && ngx_atomic_cmp_set(lock, owner, ngx_pid);
 }
 
 

@@ -9,8 +9,6 @@
  * what it says it knew at that time is true, and of the past by now.
  */
 
-#include <signal.h>
-
 #include "kg_zone_int.h"
 
 
@@ -67,7 +65,7 @@ kg_zone_watch_vacant(const kg_zone_shared_t *shared, ngx_pid_t watcher,
     return watcher == 0
            || (ngx_msec_int_t) (now - shared->watcher_seen)
               >= KG_ZONE_WATCHER_SILENT
-           || (kill(watcher, 0) == -1 && ngx_errno == ESRCH);
+           || kg_zone_dead(watcher);
 }
 
 

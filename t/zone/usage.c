@@ -12,10 +12,9 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "alone.h"
 #include "kg_zone_usage_int.h"
 
 
@@ -24,14 +23,6 @@
 #define KEYS        40
 #define DAY         86400
 #define NOON        (20000 * DAY + DAY / 2)
-
-#define check(what)                                                           \
-    do {                                                                      \
-        if (!(what)) {                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);        \
-            exit(1);                                                          \
-        }                                                                     \
-    } while (0)
 
 
 /* What the workers say of themselves; shared. */
@@ -50,88 +41,8 @@ typedef struct {
 } server_t;
 
 
-ngx_pid_t             ngx_pid;
-volatile ngx_time_t  *ngx_cached_time;
-volatile ngx_msec_t   ngx_current_msec;
-
-static ngx_time_t         clock_now;
-static ngx_log_t          log_all = { .log_level = NGX_LOG_INFO };
-static ngx_uint_t         said;
-
 static kg_zone_t          zone;
 static kg_zone_shared_t  *shared;
-static ngx_shm_zone_t     shm_zone;
-static u_char            *memory;
-static size_t             used;
-
-
-/* What the table takes from nginx. */
-
-void
-ngx_spinlock(ngx_atomic_t *lock, ngx_atomic_int_t value, ngx_uint_t spin)
-{
-    (void) spin;
-
-    while (!ngx_atomic_cmp_set(lock, 0, value)) {
-        ngx_cpu_pause();
-    }
-}
-
-
-uint32_t
-ngx_murmur_hash2(u_char *data, size_t len)
-{
-    uint32_t  h;
-
-    for (h = 2166136261u; len; len--) {
-        h = (h ^ *data++) * 16777619u;
-    }
-
-    return h ^ (h >> 15);
-}
-
-
-void *
-ngx_slab_calloc(ngx_slab_pool_t *pool, size_t size)
-{
-    void  *p;
-
-    (void) pool;
-
-    size = ngx_align(size, 64);
-    check(MEMORY - used >= size);
-
-    p = memory + used;
-    used += size;
-
-    return p;
-}
-
-
-void
-ngx_log_error_core(ngx_uint_t level, ngx_log_t *log, ngx_err_t err,
-    const char *fmt, ...)
-{
-    (void) level;
-    (void) log;
-    (void) err;
-    (void) fmt;
-
-    said++;
-}
-
-
-static void *
-share(size_t size)
-{
-    void  *p;
-
-    p = mmap(NULL, size, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS, -1,
-             0);
-    check(p != MAP_FAILED);
-
-    return p;
-}
 
 
 static ngx_str_t
@@ -293,7 +204,7 @@ test_kill(int seconds)
     time_t            end;
     uint64_t          begun, done;
     server_t          server;
-    ngx_uint_t        n, kills, inside, locked, i;
+    ngx_uint_t        n, kills, inside, held, i;
     progress_t       *progress;
     kg_zone_taken_t   taken;
 
@@ -321,13 +232,13 @@ test_kill(int seconds)
         close(from[0]);
         close(from[1]);
 
-        locked = 0;
+        held = 0;
 
         for (i = 0; i < KG_ZONE_USAGE_SHARDS; i++) {
-            locked += (shared->usage->shards[i].lock != 0);
+            held += (shared->usage->shards[i].lock != 0);
         }
 
-        inside += locked;
+        inside += held;
         kg_zone_usage_recover(&zone, &log_all);
 
         for (i = 0; i < KG_ZONE_USAGE_SHARDS; i++) {
@@ -523,10 +434,7 @@ main(int argc, char **argv)
 
     name = (argc > 1) ? argv[1] : "";
 
-    ngx_pid = getpid();
-    ngx_cached_time = &clock_now;
-
-    memory = share(MEMORY);
+    give_memory(MEMORY);
     shared = share(sizeof(kg_zone_shared_t));
 
     zone.shared = shared;

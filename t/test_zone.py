@@ -1,0 +1,50 @@
+"""The records of the zone by themselves: what goes when there is no room, what
+a lookup costs, who asks Redis, and workers killed wherever they are."""
+
+import pytest
+
+from zone_programs import build, run
+
+pytestmark = pytest.mark.dynamic
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("zone"), "records.c", "filled.c")
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("zone"), "workers.c", "filled.c")
+
+
+def test_the_least_recently_used_go_first(records):
+    run(records, "lru")
+
+
+def test_absences_have_their_share_and_no_more(records):
+    """A flood of unknown keys pushes out no record."""
+    run(records, "absences")
+
+
+def test_a_full_zone_goes_on(records):
+    run(records, "full")
+
+
+def test_a_warm_lookup_takes_one_lock_of_one_shard(records):
+    run(records, "locks")
+
+
+@pytest.mark.parametrize("megabytes", [16, 64, 320])
+def test_a_typical_key_costs_at_most_256_bytes(records, megabytes):
+    """Of the whole zone, with all else that is in it."""
+    assert 0 < int(run(records, "room", str(megabytes))) <= 256
+
+
+def test_of_several_workers_one_asks(workers):
+    run(workers, "asked")
+
+
+def test_workers_killed_anywhere_hang_nobody(workers):
+    """In a lock as well: its shard is emptied, the others stay."""
+    assert "inside a lock" in run(workers, "kill", "6")

@@ -1,0 +1,274 @@
+
+/*
+ * The zone's records without nginx around them: what is dropped when there is
+ * no room, and what a warm lookup costs.  t/test_zone.py builds and runs it.
+ *
+ *     records lru          of records, the least recently used go first
+ *     records absences     absences have their share, and no more
+ *     records full         a full zone goes on, and says so once a minute
+ *     records locks        locks taken by a lookup
+ *     records room MB      bytes of such a zone for each typical key
+ */
+
+#include <stdlib.h>
+
+#include "filled.h"
+
+
+/*
+ * Each is used, in an order that differs from that of filling; in each shard
+ * what is left are those used last, without a gap.
+ */
+
+static void
+test_lru(void)
+{
+    ngx_uint_t                n, i, dropped;
+    kg_zone_shard_t          *shard;
+    static kg_zone_shard_t   *gap[KG_ZONE_SHARDS];
+    static ngx_uint_t         order[4 * MANY];
+
+    make_zone(MB);
+    watched();
+
+    for (n = 0; said == 0; n++) {
+        fill(n, TYPICAL);
+        check(n < MANY);
+    }
+
+    /* The first half is used anew, from its end. */
+
+    for (i = 0; i < n; i++) {
+        order[i] = (i < n - n / 2) ? i + n / 2 : n - 1 - i;
+    }
+
+    for (i = n - n / 2; i < n; i++) {
+        (void) look(order[i]);
+    }
+
+    for ( /* void */ ; i < 2 * n; i++) {
+        order[i] = i;
+        fill(i, TYPICAL);
+    }
+
+    dropped = 0;
+
+    while (i--) {
+        shard = shard_of(order[i]);
+
+        if (!holds(order[i])) {
+            gap[shard - shared->shards] = shard;
+            dropped++;
+
+        } else {
+            check(gap[shard - shared->shards] == NULL);
+        }
+    }
+
+    check(dropped >= n / 2 && dropped <= n + n / 2);
+    check_whole();
+}
+
+
+static void
+test_absences(void)
+{
+    ngx_uint_t  n, i, before, blocks;
+
+    make_zone(MB);
+    watched();
+
+    /* A flood in an empty zone has an eighth, and no record is dropped. */
+
+    for (n = 0; n < 500; n++) {
+        fill(n, TYPICAL);
+    }
+
+    for ( /* void */ ; n < 20 * MANY; n++) {
+        fill(n, 0);
+    }
+
+    blocks = 0;
+
+    for (i = 0; i < KG_ZONE_SHARDS; i++) {
+        blocks += shared->shards[i].absent_blocks;
+    }
+
+    check(blocks * KG_ZONE_BLOCK <= MB / 8);
+    check(blocks * KG_ZONE_BLOCK >= MB / 16);
+    check(count(0, 500) == 500);
+    check(holds(n - 1));
+    check_whole();
+
+    /* A zone full of records, and a flood: not one of them is dropped. */
+
+    make_zone(MB);
+    watched();
+
+    for (n = 0; n < 2 * MANY; n++) {
+        fill(n, TYPICAL);
+    }
+
+    before = count(0, n);
+    check(before > 1000);
+
+    for ( /* void */ ; n < 20 * MANY; n++) {
+        fill(n, 0);
+    }
+
+    check(count(0, 2 * MANY) == before);
+
+    /* What was left to absences still makes them worth having. */
+
+    check(count(n - KG_ZONE_SHARDS, n) > KG_ZONE_SHARDS / 2);
+    check_whole();
+}
+
+
+static void
+test_full(void)
+{
+    ngx_uint_t        n, lines;
+    kg_zone_shard_t  *shard;
+
+    make_zone(MB);
+    watched();
+
+    for (n = 0; n < 3 * MANY; n++) {
+        fill(n, TYPICAL);
+        check(holds(n));
+    }
+
+    check(said == 1);
+
+    for (lines = 1; lines < 4; lines++) {
+        clock_now.sec += 59;
+        fill(n++, TYPICAL);
+        check(said == lines);
+
+        clock_now.sec += 1;
+
+        for (n += 1000; shard_of(n) != shard_of(0); n++) {
+            /* void */
+        }
+
+        fill(n++, TYPICAL);
+        check(said == lines + 1);
+    }
+
+    /* One dropped is missed, and comes again. */
+
+    check(!look(0).found);
+    fill(0, TYPICAL);
+    check(look(0).found && look(0).fresh);
+
+    /* A record for which its shard has no room at all drops no other. */
+
+    shard = shard_of(0);
+    check(shard->nblocks < kg_zone_blocks(KG_RECORD_MAX));
+
+    n = count(0, n);
+    fill(0, KG_RECORD_MAX - 1);
+    check(count(0, 4 * MANY) >= n - 1);
+    check_whole();
+}
+
+
+static ngx_uint_t
+of_a_shard(const ngx_atomic_t *lock)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < KG_ZONE_SHARDS; i++) {
+        if (lock == &shared->shards[i].lock) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static void
+test_locks(void)
+{
+    ngx_uint_t       n, slab;
+    kg_zone_entry_t  entry;
+
+    make_zone(MB);
+    watched();
+
+    for (n = 0; n < 100; n++) {
+        fill(n, TYPICAL);
+    }
+
+    slab = allocated;
+
+    for (n = 0; n < 100; n++) {
+        locked = 0;
+        entry = look(n);
+        check(entry.found && entry.fresh);
+        check(locked == 1 && of_a_shard(last_lock));
+    }
+
+    /* One longer than most takes it again, to copy it whole. */
+
+    fill(200, 1000);
+    slab = allocated;
+    locked = 0;
+    check(look(200).packed.len == 1000);
+    check(locked == 2 && of_a_shard(last_lock));
+
+    locked = 0;
+    check(!look(300).found);
+    check(locked == 1);
+    check(allocated == slab);
+}
+
+
+static void
+test_room(int mb)
+{
+    ngx_uint_t  n;
+
+    make_zone((size_t) mb * MB);
+    watched();
+
+    for (n = 0; said == 0; n++) {
+        fill(n, TYPICAL);
+    }
+
+    printf("%u\n", (unsigned) ((size_t) mb * MB / n));
+}
+
+
+int
+main(int argc, char **argv)
+{
+    const char  *name;
+
+    name = (argc > 1) ? argv[1] : "";
+
+    if (strcmp(name, "lru") == 0) {
+        test_lru();
+
+    } else if (strcmp(name, "absences") == 0) {
+        test_absences();
+
+    } else if (strcmp(name, "full") == 0) {
+        test_full();
+
+    } else if (strcmp(name, "locks") == 0) {
+        test_locks();
+
+    } else if (strcmp(name, "room") == 0 && argc == 3) {
+        test_room(atoi(argv[2]));
+
+    } else {
+        fprintf(stderr, "usage: records lru | absences | full | locks | "
+                        "room MB\n");
+        return 2;
+    }
+
+    return 0;
+}

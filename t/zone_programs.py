@@ -1,0 +1,34 @@
+"""The programs of t/zone: the zone by itself, without nginx around it."""
+
+import subprocess
+
+from harness import template
+
+ROOT = template.ROOT
+NGINX = ROOT / "build/nginx-dev-gcc"
+CORE = ["kg_time.c", "kg_digest.c"]
+
+
+def build(folder, *sources):
+    """Builds t/zone's sources and all of src/shm with the headers of the nginx
+    the module is for; the program is named as the first source."""
+    path = folder / sources[0].removesuffix(".c")
+    includes = [ROOT / "src/core", ROOT / "src/shm", NGINX / "objs",
+                *(NGINX / "src" / room for room in
+                  ("core", "event", "event/modules", "os/unix"))]
+
+    subprocess.run(
+        ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra",
+         "-Werror", *(f"-I{include}" for include in includes),
+         *(ROOT / "t/zone" / name for name in (*sources, "alone.c")),
+         *sorted(ROOT.glob("src/shm/*.c")),
+         *(ROOT / "src/core" / name for name in CORE),
+         "-lcrypto", "-o", path], check=True)
+    return path
+
+
+def run(program, *words):
+    done = subprocess.run([program, *words], check=False, timeout=60,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
