@@ -85,6 +85,28 @@ typedef enum {
 } ngx_http_keygate_stage_t;
 
 
+/* A record that a request wants. */
+typedef struct {
+    ngx_http_keygate_ctx_t      *ctx;
+    ngx_http_keygate_lookup_t   *lookup;        /* that is waited for */
+    ngx_queue_t                  queue;         /* among those who do */
+    kg_zone_entry_t              entry;
+    kg_error_code_t              denial;        /* if denied */
+    u_char                       digest[KG_DIGEST_LEN]; /* a key's name */
+    unsigned                     settled:1;     /* it is known, or denied */
+    unsigned                     denied:1;      /* it cannot be had */
+} ngx_http_keygate_wanted_t;
+
+
+/* What came of a lookup, for everybody who waits. */
+typedef struct {
+    ngx_str_t                    packed;        /* empty: there is none */
+    kg_error_code_t              denial;
+    unsigned                     known:1;       /* Redis has said */
+    unsigned                     denied:1;
+} ngx_http_keygate_result_t;
+
+
 struct ngx_http_keygate_ctx_s {
     ngx_http_request_t          *request;
     ngx_uint_t                   method;        /* before any error_page */
@@ -92,8 +114,6 @@ struct ngx_http_keygate_ctx_s {
     kg_redis_op_t               *op;            /* asked and not answered */
     ngx_http_keygate_reply_pt    reply;
     ngx_http_event_handler_pt    read_handler;  /* to restore after waiting */
-    ngx_http_keygate_lookup_t   *lookup;        /* that is waited for */
-    ngx_queue_t                  queue;         /* among those who do */
 
     u_char                       id[KG_REQUEST_ID_LEN];
     ngx_str_t                    request_id;
@@ -103,8 +123,11 @@ struct ngx_http_keygate_ctx_s {
     ngx_str_t                    allow;         /* methods of the path */
     ngx_str_t                    token;         /* points into the request */
     u_char                       digest[KG_DIGEST_LEN];
-    ngx_uint_t                   pepper;        /* index being tried */
-    kg_zone_entry_t              entry;         /* being looked up */
+    ngx_uint_t                   pepper;        /* the next to be tried */
+    ngx_http_keygate_wanted_t   *wanted;        /* records looked up */
+    ngx_uint_t                   nwanted;
+    ngx_uint_t                   waiting;       /* of them, for an answer */
+    ngx_str_t                    packed;        /* the record found */
     kg_key_t                     key;
     kg_org_t                     org;
     kg_error_code_t              denial;        /* of identify, if denied */
@@ -144,7 +167,8 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     waits:1;       /* for Redis, in a phase */
     unsigned                     routed:1;      /* route and token are known */
     unsigned                     sent_key:1;    /* a key came with it */
-    unsigned                     fetched:1;     /* entry is Redis's answer */
+    unsigned                     fetched:1;     /* what was wanted is there */
+    unsigned                     guessed:1;     /* counted as unknown */
     unsigned                     found:1;       /* key is the caller's */
     unsigned                     denied:1;      /* by identify: denial */
     unsigned                     identified:1;
@@ -260,35 +284,65 @@ ngx_int_t ngx_http_keygate_key_valid(ngx_http_keygate_ctx_t *ctx);
 /* ngx_http_keygate_lookup.c */
 
 /*
- * A record into ctx->entry.packed, from the zone or from Redis.  NGX_OK;
- * NGX_DECLINED: there is none, or ctx->denied says why it cannot be had;
- * NGX_AGAIN: Redis was asked, call again; NGX_ERROR.
+ * A request wants the record of that name (a digest's bytes are copied), and
+ * looks into the zone: NGX_OK when there is one, be it only an old one, and no
+ * other needs be wanted; NGX_DECLINED; NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_want(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, kg_zone_kind_t kind, const ngx_str_t *name);
+
+/*
+ * The first that there is, of the records wanted since the last that was
+ * fetched, into ctx->packed.  NGX_OK; NGX_DECLINED: there is none, or
+ * ctx->denied says why it cannot be had; NGX_AGAIN: Redis was asked, call
+ * again, ctx->fetched is set then; NGX_ERROR.
  */
 ngx_int_t ngx_http_keygate_fetch(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, kg_zone_kind_t kind, ngx_str_t *name);
+    ngx_http_keygate_ctx_t *ctx);
+
+/* The request waits no more; also from its pool cleanup. */
+void ngx_http_keygate_lookup_leave(ngx_http_keygate_ctx_t *ctx);
+
+/*
+ * Takes one that waits out of its queue, and lets its request go on if it was
+ * the last.  A result of NULL: its entry has it.
+ */
+void ngx_http_keygate_deliver(ngx_http_keygate_wanted_t *wanted,
+    const ngx_http_keygate_result_t *result);
+
+
+/* ngx_http_keygate_lookup_redis.c */
 
 /* In init_process. */
 ngx_int_t ngx_http_keygate_lookup_init(ngx_cycle_t *cycle,
     ngx_http_keygate_main_conf_t *mcf);
 
-/* From the pool cleanup: the request waits no more. */
-void ngx_http_keygate_lookup_leave(ngx_http_keygate_ctx_t *ctx);
+/* 1 when somebody of the node asks Redis for it already. */
+ngx_uint_t ngx_http_keygate_lookup_begun(ngx_http_keygate_main_conf_t *mcf,
+    const kg_zone_entry_t *entry);
+
+/* Waits for that, or for a lookup that begins; NGX_ERROR for no memory. */
+ngx_int_t ngx_http_keygate_lookup_join(ngx_http_keygate_main_conf_t *mcf,
+    ngx_http_keygate_wanted_t *wanted);
 
 
 /* ngx_http_keygate_failures.c */
 
 /*
- * 1 when too many unknown keys came from the client's address; *retry_after of
- * the request is set.
+ * Before a key that may be a guess is looked up, by n commands of Redis: 1
+ * when the client's address may not, and ctx->retry_after is set.  It counts
+ * as unknown from here on, so that many at once are no way around the rate.
  */
-ngx_uint_t ngx_http_keygate_failures_many(ngx_http_request_t *r,
+ngx_uint_t ngx_http_keygate_failures_guess(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t n);
+
+/* The key was no guess, or nobody knows: it does not count. */
+void ngx_http_keygate_failures_forgive(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 
-/* 1 when such an address may still look one key up. */
-ngx_uint_t ngx_http_keygate_failures_lookup(ngx_http_request_t *r);
-
-/* Counts an unknown key. */
-void ngx_http_keygate_failures_count(ngx_http_request_t *r);
+/* Counts an unknown key; 1 when that is one too many, as above. */
+ngx_uint_t ngx_http_keygate_failures_unknown(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 
 
 /* One file each */

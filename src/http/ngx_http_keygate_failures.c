@@ -58,7 +58,48 @@ ngx_http_keygate_conf_failures(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 ngx_uint_t
-ngx_http_keygate_failures_many(ngx_http_request_t *r,
+ngx_http_keygate_failures_guess(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t n)
+{
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    if (!ngx_http_keygate_failures_unknown(r, ctx)) {
+        return 0;
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+    if (!kg_zone_failures_lookup(mcf->zone, &mcf->lookups, n,
+                                 ngx_current_msec))
+    {
+        return 1;
+    }
+
+    ctx->retry_after = 0;
+
+    return 0;
+}
+
+
+void
+ngx_http_keygate_failures_forgive(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    if (ctx->guessed) {
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+        kg_zone_failures_give(mcf->zone,
+                           kg_zone_failures_address(r->connection->sockaddr),
+                           &mcf->failures, ngx_current_msec);
+        ctx->guessed = 0;
+    }
+}
+
+
+ngx_uint_t
+ngx_http_keygate_failures_unknown(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx)
 {
     uint64_t                       address;
@@ -68,43 +109,18 @@ ngx_http_keygate_failures_many(ngx_http_request_t *r,
     mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
     address = kg_zone_failures_address(r->connection->sockaddr);
 
-    if (address == 0 || mcf->failures_off) {
+    if (address == 0 || mcf->failures_off || ctx->guessed) {
         return 0;
     }
 
-    wait = kg_zone_failures_wait(mcf->zone, address, &mcf->failures,
+    wait = kg_zone_failures_take(mcf->zone, address, &mcf->failures,
                                  ngx_current_msec);
-
     if (wait) {
         ctx->retry_after = (wait + 999) / 1000;
+        return 1;
     }
 
-    return wait != 0;
-}
+    ctx->guessed = 1;
 
-
-ngx_uint_t
-ngx_http_keygate_failures_lookup(ngx_http_request_t *r)
-{
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
-
-    return kg_zone_failures_lookup(mcf->zone, &mcf->lookups, ngx_current_msec);
-}
-
-
-void
-ngx_http_keygate_failures_count(ngx_http_request_t *r)
-{
-    uint64_t                       address;
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
-    address = kg_zone_failures_address(r->connection->sockaddr);
-
-    if (address && !mcf->failures_off) {
-        kg_zone_failures_add(mcf->zone, address, &mcf->failures,
-                             ngx_current_msec);
-    }
+    return 0;
 }

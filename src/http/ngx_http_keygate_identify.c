@@ -29,6 +29,9 @@ static void ngx_http_keygate_bearer(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_find_key(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
+static ngx_int_t ngx_http_keygate_want_key(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_http_keygate_main_conf_t *mcf,
+    ngx_uint_t legacy);
 static ngx_int_t ngx_http_keygate_find_org(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_unknown(ngx_http_request_t *r,
@@ -289,7 +292,6 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     ngx_int_t                      rc;
     kg_mode_t                      mode;
-    ngx_str_t                      name;
     ngx_uint_t                     legacy;
     ngx_http_keygate_main_conf_t  *mcf;
 
@@ -314,24 +316,26 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         legacy = 1;
     }
 
-    name.len = KG_DIGEST_LEN;
-    name.data = ctx->digest;
-
     for ( ;; ) {
 
         if (!ctx->fetched
-            && ngx_http_keygate_digest(ctx, mcf, legacy) != KG_OK)
+            && ngx_http_keygate_want_key(r, ctx, mcf, legacy) != NGX_OK)
         {
             return NGX_ERROR;
         }
 
-        rc = ngx_http_keygate_fetch(r, ctx, KG_ZONE_KEY, &name);
+        rc = ngx_http_keygate_fetch(r, ctx);
+
+        if (rc == NGX_AGAIN) {
+            return NGX_AGAIN;
+        }
 
         if (rc != NGX_DECLINED || ctx->denied) {
+            ngx_http_keygate_failures_forgive(r, ctx);
             break;
         }
 
-        if (legacy || ++ctx->pepper == mcf->peppers.nelts) {
+        if (legacy || ctx->pepper == mcf->peppers.nelts) {
             return ngx_http_keygate_unknown(r, ctx);
         }
     }
@@ -340,9 +344,7 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         return rc;
     }
 
-    if (kg_key_view(ngx_http_keygate_kg(&ctx->entry.packed), &ctx->key)
-        != KG_OK)
-    {
+    if (kg_key_view(ngx_http_keygate_kg(&ctx->packed), &ctx->key) != KG_OK) {
         ngx_memzero(&ctx->key, sizeof(kg_key_t));
         return NGX_ERROR;
     }
@@ -389,6 +391,37 @@ ngx_http_keygate_key_valid(ngx_http_keygate_ctx_t *ctx)
 }
 
 
+/*
+ * Wants the records the key may have: under each pepper that was not tried, in
+ * their order, up to one that the zone has.
+ */
+
+static ngx_int_t
+ngx_http_keygate_want_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf, ngx_uint_t legacy)
+{
+    ngx_int_t  rc;
+    ngx_str_t  name;
+
+    name.len = KG_DIGEST_LEN;
+    name.data = ctx->digest;
+
+    do {
+        if (ngx_http_keygate_digest(ctx, mcf, legacy) != KG_OK) {
+            return NGX_ERROR;
+        }
+
+        rc = ngx_http_keygate_want(r, ctx, KG_ZONE_KEY, &name);
+
+        ctx->pepper++;
+
+    } while (rc == NGX_DECLINED && !legacy
+             && ctx->pepper < mcf->peppers.nelts);
+
+    return (rc == NGX_ERROR) ? NGX_ERROR : NGX_OK;
+}
+
+
 /* A key whose organisation has no record has one with no access. */
 
 static ngx_int_t
@@ -396,8 +429,15 @@ ngx_http_keygate_find_org(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     ngx_int_t  rc;
 
-    rc = ngx_http_keygate_fetch(r, ctx, KG_ZONE_ORG,
-                                ngx_http_keygate_ngx(&ctx->key.org));
+    if (!ctx->fetched
+        && ngx_http_keygate_want(r, ctx, KG_ZONE_ORG,
+                                 ngx_http_keygate_ngx(&ctx->key.org))
+           == NGX_ERROR)
+    {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_keygate_fetch(r, ctx);
 
     if (rc == NGX_DECLINED && !ctx->denied) {
         ctx->org.access = KG_ACCESS_NOT_ENABLED;
@@ -405,7 +445,7 @@ ngx_http_keygate_find_org(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     }
 
     if (rc == NGX_OK
-        && kg_org_view(ngx_http_keygate_kg(&ctx->entry.packed), &ctx->org)
+        && kg_org_view(ngx_http_keygate_kg(&ctx->packed), &ctx->org)
            != KG_OK)
     {
         return NGX_ERROR;
@@ -418,11 +458,9 @@ ngx_http_keygate_find_org(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 static ngx_int_t
 ngx_http_keygate_unknown(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    if (ngx_http_keygate_failures_many(r, ctx)) {
+    if (ngx_http_keygate_failures_unknown(r, ctx)) {
         return ngx_http_keygate_deny(ctx, KG_ERR_TOO_MANY_FAILURES, NULL);
     }
-
-    ngx_http_keygate_failures_count(r);
 
     return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
 }

@@ -61,33 +61,41 @@ kg_zone_failures_address(const struct sockaddr *sa)
 
 
 ngx_msec_t
-kg_zone_failures_wait(kg_zone_t *zone, uint64_t address,
+kg_zone_failures_take(kg_zone_t *zone, uint64_t address,
     const kg_rate_t *rate, ngx_msec_t now)
 {
-    ngx_msec_t          wait, burst, interval;
+    ngx_msec_t          burst, empty, interval;
     ngx_atomic_t       *lock;
+    ngx_msec_int_t      wait;
     kg_zone_failure_t  *failure;
 
-    wait = 0;
     interval = kg_zone_interval(rate, &burst);
 
     failure = kg_zone_failure(zone, address, &lock);
 
-    if (failure->address == address
-        && (ngx_msec_int_t) (failure->empty + interval - now - burst) > 0)
-    {
-        wait = failure->empty + interval - now - burst;
+    empty = failure->empty;
+
+    if (failure->address != address || (ngx_msec_int_t) (empty - now) < 0) {
+        empty = now;
+    }
+
+    empty += interval;
+    wait = (ngx_msec_int_t) (empty - now - burst);
+
+    if (wait <= 0) {
+        failure->address = address;
+        failure->empty = empty;
     }
 
     ngx_unlock(lock);
 
-    return wait;
+    return ngx_max(wait, 0);
 }
 
 
 void
-kg_zone_failures_add(kg_zone_t *zone, uint64_t address, const kg_rate_t *rate,
-    ngx_msec_t now)
+kg_zone_failures_give(kg_zone_t *zone, uint64_t address,
+    const kg_rate_t *rate, ngx_msec_t now)
 {
     ngx_msec_t          burst, interval;
     ngx_atomic_t       *lock;
@@ -97,27 +105,25 @@ kg_zone_failures_add(kg_zone_t *zone, uint64_t address, const kg_rate_t *rate,
 
     failure = kg_zone_failure(zone, address, &lock);
 
-    if (failure->address != address) {
-        failure->address = address;
-        failure->empty = now;
-
-    } else if ((ngx_msec_int_t) (failure->empty - now) < 0) {
-        failure->empty = now;
+    if (failure->address == address
+        && (ngx_msec_int_t) (failure->empty - now) > 0)
+    {
+        failure->empty -= interval;
     }
-
-    failure->empty += interval;
 
     ngx_unlock(lock);
 }
 
 
 ngx_uint_t
-kg_zone_failures_lookup(kg_zone_t *zone, const kg_rate_t *rate, ngx_msec_t now)
+kg_zone_failures_lookup(kg_zone_t *zone, const kg_rate_t *rate, ngx_uint_t n,
+    ngx_msec_t now)
 {
     ngx_msec_t         burst, interval;
     ngx_atomic_uint_t  old, empty;
 
     interval = kg_zone_interval(rate, &burst);
+    interval *= n;
     burst = ngx_max(interval, 1000);
 
     for ( ;; ) {

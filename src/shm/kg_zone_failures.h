@@ -22,21 +22,22 @@
 uint64_t kg_zone_failures_address(const struct sockaddr *sa);
 
 /*
- * ms until the address may fail again, 0 when it may now.  Rates are as
- * kg_rate_t; the bucket holds a window's worth.  now is ngx_current_msec.
+ * Counts one failure: 0, or, where it would be one too many, ms until it would
+ * not.  Rates are as kg_rate_t; the bucket holds a window's worth.  now is
+ * ngx_current_msec.
  */
-ngx_msec_t kg_zone_failures_wait(kg_zone_t *zone, uint64_t address,
+ngx_msec_t kg_zone_failures_take(kg_zone_t *zone, uint64_t address,
     const kg_rate_t *rate, ngx_msec_t now);
 
-/* Counts one failure. */
-void kg_zone_failures_add(kg_zone_t *zone, uint64_t address,
+/* It was none. */
+void kg_zone_failures_give(kg_zone_t *zone, uint64_t address,
     const kg_rate_t *rate, ngx_msec_t now);
 
 /*
- * One lookup of the node's reserved budget: 1 when there was one left.  It
- * holds a second's worth.
+ * n lookups of the node's reserved budget: 1 when there were as many left.  It
+ * holds a second's worth, and n at least.
  */
 ngx_uint_t kg_zone_failures_lookup(kg_zone_t *zone, const kg_rate_t *rate,
-    ngx_msec_t now);
+    ngx_uint_t n, ngx_msec_t now);
 
 #endif
