@@ -26,6 +26,7 @@ import time
 from dataclasses import dataclass
 
 import errors
+import keys
 import redis
 import request_id
 import revocation
@@ -130,12 +131,16 @@ class Bench:
         gateway = self._start(0, command)
         try:
             wait_for(lambda: reaches(("127.0.0.1", self.port)), 10, name)
-            self._warm()
-            before = cpu_time(gateway.pid), cpu_time(self.redis.pid)
-            output = self._load(self.seconds)
-            after = cpu_time(gateway.pid), cpu_time(self.redis.pid)
+            return self.measure(gateway)
         finally:
             self._end(gateway)
+
+    def measure(self, gateway):
+        """A slice of a gateway that runs."""
+        self._warm()
+        before = cpu_time(gateway.pid), cpu_time(self.redis.pid)
+        output = self._load(self.seconds)
+        after = cpu_time(gateway.pid), cpu_time(self.redis.pid)
 
         return self._result(output, after[0] - before[0],
                             after[1] - before[1])
@@ -228,6 +233,12 @@ class Bench:
         self._write("pepper", PEPPER.decode() + "\n")
 
 
+class KeyBench(keys.Keys, Bench):
+    """Its load has many keys."""
+
+    pepper = PEPPER
+
+
 class ErrorBench(errors.Counting, Bench):
     """It counts instructions, too."""
 
@@ -256,6 +267,10 @@ def report(results):
               f"{middle('redis_cpu'):10.1f}{sum(s.bad for s in mine):9}")
 
 
+def alone_with_keys(names):
+    return len(names) == 1 and names[0] in keys.SCENARIOS
+
+
 def command_line():
     listing = "\n".join(f"  {name:18}{text}"
                         for name, text in SCENARIOS.items())
@@ -271,6 +286,11 @@ def command_line():
                "  errors            instructions of a 200 with keygate_errors "
                "on and off, and\n                    CPU of a shaped 502 to "
                "that of nginx's own\n"
+               "  flood             unknown keys of one address, to return "
+               "401\n"
+               "  room              bytes of zone a key takes\n"
+               "  million           CPU per request with KEYS=1000000 in use, "
+               "to a thousand\n"
                "\nalone, of src/core:\n"
                "  request_id        ns an id, and how many of COUNT=10000000 "
                "are the same,\n                    made by PROCESSES=16\n"
@@ -282,7 +302,7 @@ def command_line():
                         help="default: all of them")
     args = parser.parse_args()
 
-    if args.scenario == ["errors"]:
+    if args.scenario == ["errors"] or alone_with_keys(args.scenario):
         return args.scenario
 
     for name in args.scenario:
@@ -308,6 +328,10 @@ def main():
 
     if names == ["errors"]:
         errors.main(ErrorBench(seconds, connections), rounds)
+        return
+
+    if alone_with_keys(names):
+        keys.main(KeyBench(seconds, connections), names[0], rounds)
         return
 
     slices = 1 + 2 * rounds * len(names)
