@@ -192,6 +192,16 @@ ROUTES = [
     (route("POST /a a:b idempotency;"), '"idempotency=required"'),
     (route("POST /a a:b quick;"), '"idempotency=required"'),
     (route("GET /a a:b idempotency=required;"), "for writes"),
+    (route("GET /a a:b idempotency=optional;"), "for writes"),
+    (route("POST /a a:b idempotency=required idempotency=optional;"),
+     "duplicate"),
+    (route("POST /a a:b retention=48h;"), 'routes with "idempotency="'),
+    (route("GET /a a:b on_unknown=forward;"), 'routes with "idempotency="'),
+    (route("POST /a a:b store=429;"), 'routes with "idempotency="'),
+    (route("POST /a a:b idempotency=required retention=1s lease=2s;"),
+     'shorter than its "lease="'),
+    (route("POST /a a:b idempotency=required retention=10s;"),
+     'shorter than its "lease="'),
     (route("POST /a public idempotency=required;"), "public"),
     (route("GET /a public limit=default;"), "public"),
     (route("include;"), "include FILE"),
@@ -254,6 +264,26 @@ IDEMPOTENCY = [
     ("keygate_idempotency lease=0;", "invalid time"),
     ("keygate_idempotency lease=61m;", "invalid time"),
     ("keygate_idempotency retention=1h retention=1h;", "duplicate"),
+    ("keygate_idempotency retention=1s;", 'shorter than "lease="'),
+    ("keygate_idempotency max_response=1023;", "from 1k to 8m"),
+    ("keygate_idempotency max_response=9m;", "from 1k to 8m"),
+    ("keygate_idempotency max_response=;", "from 1k to 8m"),
+    ("keygate_idempotency max_response=-1;", "from 1k to 8m"),
+    ("keygate_idempotency max_response=1m max_response=1m;", "duplicate"),
+    ("keygate_idempotency on_unknown=;", '"on_unknown=forward"'),
+    ("keygate_idempotency on_unknown=run;", '"on_unknown=refuse"'),
+    ("keygate_idempotency on_unknown=refuse on_unknown=forward;",
+     "duplicate"),
+    ("keygate_idempotency conflict=400;", '"conflict=422"'),
+    ("keygate_idempotency conflict=409 conflict=409;", "duplicate"),
+    ("keygate_idempotency store=;", "from 200 to 599"),
+    ("keygate_idempotency store=199;", "from 200 to 599"),
+    ("keygate_idempotency store=600;", "from 200 to 599"),
+    ("keygate_idempotency store=429,;", "from 200 to 599"),
+    ("keygate_idempotency store=4xx;", "from 200 to 599"),
+    ("keygate_idempotency release=201;", "from 400 to 599"),
+    ("keygate_idempotency store=429,429;", "429 is given twice"),
+    ("keygate_idempotency store=500 unknown=500;", "500 is given twice"),
     ("keygate_idempotency retention=1h;\nkeygate_idempotency lease=1s;",
      "duplicate"),
 ]
@@ -414,6 +444,16 @@ RIGHT = {
         "idempotency": "keygate_idempotency retention=1s lease=1s;"},
     "idempotency, longest": {
         "idempotency": "keygate_idempotency retention=366d lease=60m;"},
+    "idempotency, all": {
+        "idempotency": "keygate_idempotency retention=48h lease=1m "
+                       "max_response=8m on_unknown=forward conflict=422 "
+                       "store=200,429 release=400,599 unknown=202,500;"},
+    "idempotency of routes": {
+        "routes": "keygate_routes partner {"
+                  "POST /a a:b retention=48h idempotency=optional "
+                  "lease=1m max_response=1k on_unknown=refuse conflict=409 "
+                  "store=503 release=409 unknown=500;"
+                  "PATCH /a a:b idempotency=required; }"},
     "outage": {"outage": "keygate_outage limits=allow keys=stale:0s;"},
     "outage, half": {"outage": "keygate_outage keys=stale:24h;"},
     "admin roles": {

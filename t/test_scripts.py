@@ -33,9 +33,10 @@ class Idem:
         self._settle = self.client.register_script(texts["settle"])
 
     def claim(self, owner=OWNER, fingerprint=PRINT_A, lease=30000, id="req_1",
-              retention=HOUR):
+              retention=HOUR, on_unknown="refuse"):
         return self._claim(keys=["idem"], args=[
-            owner, fingerprint, lease, retention, id, "POST /v1/loads"])
+            owner, fingerprint, lease, retention, id, "POST /v1/loads",
+            on_unknown])
 
     def settle(self, action, owner=OWNER, answer=b"", id="req_1"):
         return self._settle(keys=["idem"], args=[
@@ -131,6 +132,27 @@ def test_late_release_of_an_unknown(idem):
     assert idem.claim(owner=OTHER)[0] == b"unknown"
     assert idem.settle("release") == 1
     assert idem.claim(owner=OTHER) == [b"claimed"]
+
+
+@pytest.mark.parametrize("lost", ["lease", "told"])
+def test_unknown_is_taken_over(idem, lost):
+    """on_unknown=forward: a claim of its own, fenced against the first."""
+    if lost == "lease":
+        idem.expired()
+    else:
+        idem.claim()
+        idem.settle("unknown")
+    idem.client.pexpire("idem", 5000)
+
+    assert idem.claim(OTHER, PRINT_B, on_unknown="forward") == [b"conflict"]
+    assert idem.claim(OTHER, id="req_2", on_unknown="forward") == [b"claimed"]
+    assert idem.client.pttl("idem") > HOUR - 60000
+    assert idem.settle("complete", answer=b"late") == 0
+    assert idem.settle("release") == 0
+    assert idem.claim(b"q" * 16, on_unknown="forward")[0] == b"in_progress"
+    assert idem.settle("complete", OTHER, b"sealed") == 1
+    assert idem.claim(b"q" * 16, on_unknown="forward") \
+        == [b"completed", b"sealed", b"req_2"]
 
 
 def test_unknown(idem):

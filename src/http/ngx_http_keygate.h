@@ -66,14 +66,6 @@ typedef void (*ngx_http_keygate_reply_pt)(ngx_http_keygate_ctx_t *ctx,
     kg_redis_op_t *op);
 
 
-/* What a write came to; see ngx_http_keygate_settle.c. */
-typedef enum {
-    NGX_HTTP_KEYGATE_RELEASE = 0,   /* surely not executed */
-    NGX_HTTP_KEYGATE_UNKNOWN,
-    NGX_HTTP_KEYGATE_FINAL
-} ngx_http_keygate_outcome_t;
-
-
 /* Where the answer of a request is on its way through the filters. */
 typedef enum {
     NGX_HTTP_KEYGATE_FRESH = 0, /* no header has come */
@@ -225,6 +217,11 @@ void ngx_http_keygate_continue(ngx_http_keygate_ctx_t *ctx);
  */
 ngx_int_t ngx_http_keygate_refuse(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, kg_error_code_t code, ngx_str_t *details);
+
+/* The same with an error that is the catalogue's but for its status. */
+ngx_int_t ngx_http_keygate_refuse_as(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, const kg_error_t *error,
+    ngx_str_t *details);
 
 /* "<ns>:<kind>:{<slot>}<rest>" in the pool; data NULL for no memory. */
 ngx_str_t ngx_http_keygate_name(ngx_pool_t *pool, const kg_redis_conf_t *conf,
@@ -471,6 +468,10 @@ ngx_uint_t ngx_http_keygate_claimed(ngx_http_keygate_ctx_t *ctx);
  * of any request, claimed or not.
  */
 ngx_http_keygate_outcome_t ngx_http_keygate_outcome(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* 1 when the write, sent again unchanged, would be let through. */
+ngx_uint_t ngx_http_keygate_again(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 
 /*

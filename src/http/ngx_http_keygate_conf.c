@@ -245,61 +245,6 @@ ngx_http_keygate_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 char *
-ngx_http_keygate_conf_idempotency(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf)
-{
-    ngx_http_keygate_main_conf_t  *mcf = conf;
-
-    char        *rv;
-    ngx_str_t   *value;
-    ngx_uint_t   i;
-
-    (void) cmd;
-
-    if (mcf->retention != NGX_CONF_UNSET_MSEC
-        || mcf->lease != NGX_CONF_UNSET_MSEC)
-    {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        if (ngx_http_keygate_conf_starts(&value[i], "retention=")) {
-
-            rv = ngx_http_keygate_conf_time(cf, &value[i], 10, 1000,
-                                            (ngx_msec_t) 366 * 86400000,
-                                            &mcf->retention);
-
-            if (rv == NGX_CONF_OK && mcf->retention < 86400000) {
-                ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                                   "\"%V\" is shorter than the 24h that "
-                                   "partners are promised", &value[i]);
-            }
-
-        } else if (ngx_http_keygate_conf_starts(&value[i], "lease=")) {
-            rv = ngx_http_keygate_conf_time(cf, &value[i], 6, 1000, 3600000,
-                                            &mcf->lease);
-
-        } else {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\": it must be "
-                               "\"retention=TIME\" or \"lease=TIME\"",
-                               &value[i]);
-            return NGX_CONF_ERROR;
-        }
-
-        if (rv != NGX_CONF_OK) {
-            return rv;
-        }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-char *
 ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_keygate_main_conf_t  *mcf = conf;
@@ -386,7 +331,8 @@ ngx_http_keygate_conf_complete(ngx_conf_t *cf,
     ngx_http_keygate_limit_t   **limits;
 
     if (ngx_http_keygate_conf_default(cf, mcf) != NGX_CONF_OK
-        || ngx_http_keygate_conf_plans(cf, mcf) != NGX_CONF_OK)
+        || ngx_http_keygate_conf_plans(cf, mcf) != NGX_CONF_OK
+        || ngx_http_keygate_conf_writes(cf, mcf) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -422,15 +368,6 @@ ngx_http_keygate_conf_complete(ngx_conf_t *cf,
 
     if (!mcf->used) {
         return NGX_CONF_OK;
-    }
-
-    /* A claim that expires while its write runs would let it run again. */
-
-    if (mcf->retention < mcf->lease) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"retention=\" of \"keygate_idempotency\" is shorter "
-                      "than \"lease=\": make it longer");
-        return NGX_CONF_ERROR;
     }
 
     for (i = 0; i < NGX_HTTP_KEYGATE_USES; i++) {

@@ -110,14 +110,37 @@ typedef struct {
 } ngx_http_keygate_limit_t;
 
 
+/* What a write came to; see ngx_http_keygate_settle.c. */
+typedef enum {
+    NGX_HTTP_KEYGATE_RELEASE = 0,   /* surely not executed */
+    NGX_HTTP_KEYGATE_UNKNOWN,
+    NGX_HTTP_KEYGATE_FINAL
+} ngx_http_keygate_outcome_t;
+
+
+/* keygate_idempotency, and what a route has in its place. */
+typedef struct {
+    ngx_msec_t                   retention;     /* of a key, ms */
+    ngx_msec_t                   lease;         /* ms */
+    size_t                       max_response;  /* bytes that are stored */
+    ngx_uint_t                   forward;       /* on_unknown=forward */
+    ngx_uint_t                   conflict;      /* status: 409 or 422 */
+    u_char                      *outcomes;      /* by status: outcome + 1, 0:
+                                                 * the usual one; or NULL */
+} ngx_http_keygate_idem_conf_t;
+
+
 typedef struct {
     ngx_str_t                    name;          /* "GET /v1/loads/:id" */
     kg_str_t                     scope;
     ngx_array_t                 *limits;        /* ..._limit_t * */
+    ngx_http_keygate_idem_conf_t *idem;         /* NULL: not idempotent */
     uint32_t                     usage;         /* its number there + 1 */
+    u_char                      *file;          /* where defined, for logs */
+    ngx_uint_t                   line;
     unsigned                     public:1;
     unsigned                     any_key:1;     /* no scope is asked for */
-    unsigned                     idempotent:1;
+    unsigned                     optional:1;    /* a key may be missing */
     unsigned                     limit_set:1;   /* limit= was given */
     unsigned                     limit_add:1;   /* ... with "+" */
 } ngx_http_keygate_route_t;
@@ -160,9 +183,11 @@ typedef struct {
     ngx_array_t                 *default_limits; /* where none are set */
     ngx_array_t                  uses;          /* ..._use_t: to resolve */
 
-    ngx_msec_t                   retention;     /* of a claim */
-    ngx_msec_t                   lease;
-    size_t                       max_response;
+    ngx_http_keygate_idem_conf_t idem;
+    u_char                      *idem_file;     /* NULL: all is by default */
+    ngx_uint_t                   idem_line;
+    ngx_array_t                  writes;        /* ..._route_t *: idem set */
+    kg_error_t                   conflict;      /* the one answered 422 */
 
     ngx_msec_t                   stale;         /* keys=stale: */
     ngx_uint_t                   outage;        /* limits= */
@@ -306,6 +331,22 @@ ngx_uint_t ngx_http_keygate_conf_starts(const ngx_str_t *param,
  */
 ssize_t ngx_http_keygate_conf_file(const ngx_str_t *name, u_char *buf,
     size_t size, ngx_file_info_t *fi);
+
+/* ngx_http_keygate_conf_idempotency.c */
+
+/* All of it unset. */
+void ngx_http_keygate_conf_idem_init(ngx_http_keygate_idem_conf_t *idem);
+
+/*
+ * Takes a parameter of keygate_idempotency that a route may have too: NGX_OK,
+ * NGX_DECLINED when it is none, NGX_ERROR after a line in the log.
+ */
+ngx_int_t ngx_http_keygate_conf_idem(ngx_conf_t *cf,
+    ngx_http_keygate_idem_conf_t *idem, ngx_str_t *param);
+
+/* Gives what is unset its default, and every route what it did not set. */
+char *ngx_http_keygate_conf_writes(ngx_conf_t *cf,
+    ngx_http_keygate_main_conf_t *mcf);
 
 /* ngx_http_keygate_routes.c */
 char *ngx_http_keygate_conf_routes(ngx_conf_t *cf, ngx_command_t *cmd,

@@ -51,10 +51,9 @@ static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 static ngx_int_t
 ngx_http_keygate_header_filter(ngx_http_request_t *r)
 {
-    ngx_uint_t                     upstream;
-    ngx_http_keygate_ctx_t        *ctx;
-    ngx_http_keygate_loc_conf_t   *lcf;
-    ngx_http_keygate_main_conf_t  *mcf;
+    ngx_uint_t                    upstream;
+    ngx_http_keygate_ctx_t       *ctx;
+    ngx_http_keygate_loc_conf_t  *lcf;
 
     if (r != r->main) {
         return ngx_http_next_header_filter(r);
@@ -138,9 +137,8 @@ ngx_http_keygate_header_filter(ngx_http_request_t *r)
     r->filter_need_in_memory = 1;
 
     if (ctx->keep || (ctx->from_upstream && !r->header_only)) {
-        mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
-
-        ctx->held_max = ctx->shape ? KG_ERROR_BODY_MAX : mcf->max_response;
+        ctx->held_max = ctx->shape ? KG_ERROR_BODY_MAX
+                                   : ctx->route->idem->max_response;
         ctx->stage = NGX_HTTP_KEYGATE_HOLDING;
 
         return NGX_OK;

@@ -26,6 +26,8 @@ static void ngx_http_keygate_claim_answered(ngx_http_keygate_ctx_t *ctx,
     kg_redis_op_t *op);
 static ngx_int_t ngx_http_keygate_claim_verdict(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
+static ngx_int_t ngx_http_keygate_refuse_conflict(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 
 
 /* What claim.lua answers, and what a request without an answer has. */
@@ -67,7 +69,7 @@ ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    if (ctx == NULL || !ctx->admitted || !ctx->route->idempotent
+    if (ctx == NULL || !ctx->admitted || ctx->route->idem == NULL
         || ctx->idempotency_done)
     {
         return NGX_DECLINED;
@@ -171,6 +173,11 @@ ngx_http_keygate_idempotency_key(ngx_http_request_t *r,
     len = 0;
     h = ngx_http_keygate_header_in(r, &name, &count);
 
+    if (h == NULL && ctx->route->optional) {
+        ctx->idempotency_done = 1;
+        return NGX_DECLINED;
+    }
+
     if (h == NULL) {
         rc = KG_FULL;
 
@@ -247,20 +254,20 @@ ngx_http_keygate_body_read(ngx_http_request_t *r)
 }
 
 
-/* claim.lua: owner, fingerprint, lease, retention, request id, route */
+/* claim.lua: owner, fingerprint, lease, retention, id, route, on_unknown */
 
 static ngx_int_t
 ngx_http_keygate_claim(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_str_t                      argv[7];
+    ngx_str_t                      argv[8];
     kg_redis_cmd_t                 cmd;
     ngx_http_keygate_claim_t      *claim;
-    ngx_http_keygate_main_conf_t  *mcf;
+    ngx_http_keygate_idem_conf_t  *idem;
     u_char                         lease[NGX_INT64_LEN];
     u_char                         retention[NGX_INT64_LEN];
 
     claim = ctx->claim;
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+    idem = ctx->route->idem;
 
     argv[0] = claim->name;
 
@@ -271,19 +278,26 @@ ngx_http_keygate_claim(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     argv[2].len = KG_DIGEST_LEN;
 
     argv[3].data = lease;
-    argv[3].len = ngx_sprintf(lease, "%M", mcf->lease) - lease;
+    argv[3].len = ngx_sprintf(lease, "%M", idem->lease) - lease;
 
     argv[4].data = retention;
-    argv[4].len = ngx_sprintf(retention, "%M", mcf->retention) - retention;
+    argv[4].len = ngx_sprintf(retention, "%M", idem->retention) - retention;
 
     argv[5] = ctx->request_id;
     argv[6] = ctx->route->name;
+
+    if (idem->forward) {
+        ngx_str_set(&argv[7], "forward");
+
+    } else {
+        ngx_str_set(&argv[7], "refuse");
+    }
 
     ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
 
     cmd.script = KG_SCRIPT_CLAIM;
     cmd.nkeys = 1;
-    cmd.argc = 7;
+    cmd.argc = 8;
     cmd.argv = argv;
     cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);
 
@@ -449,8 +463,7 @@ ngx_http_keygate_claim_verdict(ngx_http_request_t *r,
         return ngx_http_keygate_replay(r, ctx);
 
     case NGX_HTTP_KEYGATE_CONFLICT:
-        return ngx_http_keygate_refuse(r, ctx, KG_ERR_IDEMPOTENCY_CONFLICT,
-                                       NULL);
+        return ngx_http_keygate_refuse_conflict(r, ctx);
 
     case NGX_HTTP_KEYGATE_IN_PROGRESS:
         return ngx_http_keygate_refuse(r, ctx, KG_ERR_IDEMPOTENCY_IN_PROGRESS,
@@ -471,6 +484,25 @@ ngx_http_keygate_claim_verdict(ngx_http_request_t *r,
         return ngx_http_keygate_refuse(r, ctx, KG_ERR_SERVICE_UNAVAILABLE,
                                        NULL);
     }
+}
+
+
+/* 409, or 422 as the IETF draft of Idempotency-Key has it. */
+
+static ngx_int_t
+ngx_http_keygate_refuse_conflict(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    if (ctx->route->idem->conflict == NGX_HTTP_CONFLICT) {
+        return ngx_http_keygate_refuse(r, ctx, KG_ERR_IDEMPOTENCY_CONFLICT,
+                                       NULL);
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+    return ngx_http_keygate_refuse_as(r, ctx, &mcf->conflict, NULL);
 }
 
 

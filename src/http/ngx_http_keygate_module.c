@@ -190,11 +190,10 @@ ngx_http_keygate_create_main_conf(ngx_conf_t *cf)
     mcf->negative = NGX_CONF_UNSET_MSEC;
     mcf->usage_flush = NGX_CONF_UNSET_MSEC;
     mcf->tolerance = NGX_CONF_UNSET_MSEC;
-    mcf->retention = NGX_CONF_UNSET_MSEC;
-    mcf->lease = NGX_CONF_UNSET_MSEC;
-    mcf->max_response = NGX_CONF_UNSET_SIZE;
     mcf->stale = NGX_CONF_UNSET_MSEC;
     mcf->outage = NGX_CONF_UNSET_UINT;
+
+    ngx_http_keygate_conf_idem_init(&mcf->idem);
 
     if (ngx_array_init(&mcf->prefixes, cf->pool, 2, sizeof(ngx_str_t))
         != NGX_OK
@@ -208,6 +207,9 @@ ngx_http_keygate_create_main_conf(ngx_conf_t *cf)
            != NGX_OK
         || ngx_array_init(&mcf->tables, cf->pool, 2,
                           sizeof(ngx_http_keygate_table_t *))
+           != NGX_OK
+        || ngx_array_init(&mcf->writes, cf->pool, 8,
+                          sizeof(ngx_http_keygate_route_t *))
            != NGX_OK
         || ngx_array_init(&mcf->limits, cf->pool, 8,
                           sizeof(ngx_http_keygate_limit_t *))
@@ -260,9 +262,6 @@ ngx_http_keygate_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(mcf->negative, 2000);
     ngx_conf_init_msec_value(mcf->usage_flush, 5000);
     ngx_conf_init_msec_value(mcf->tolerance, 0);
-    ngx_conf_init_msec_value(mcf->retention, 24 * 60 * 60 * 1000);
-    ngx_conf_init_msec_value(mcf->lease, 30000);
-    ngx_conf_init_size_value(mcf->max_response, 256 * 1024);
     ngx_conf_init_msec_value(mcf->stale, 5 * 60 * 1000);
     ngx_conf_init_uint_value(mcf->outage, NGX_HTTP_KEYGATE_DENY);
 

@@ -183,10 +183,15 @@ ngx_int_t
 ngx_http_keygate_refuse(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     kg_error_code_t code, ngx_str_t *details)
 {
-    const kg_error_t             *error;
-    ngx_http_keygate_loc_conf_t  *lcf;
+    return ngx_http_keygate_refuse_as(r, ctx, kg_error_get(code), details);
+}
 
-    error = kg_error_get(code);
+
+ngx_int_t
+ngx_http_keygate_refuse_as(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    const kg_error_t *error, ngx_str_t *details)
+{
+    ngx_http_keygate_loc_conf_t  *lcf;
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 

@@ -3,7 +3,7 @@
  * keygate_routes NAME { ... }: a table of the routes partners may call.
  *
  *     METHOD PATH SCOPE|public [limit=[+]NAME[,NAME...]|off]
- *                              [idempotency=required];
+ *                              [idempotency=required|optional [OPTION ...]];
  *     include FILE;
  */
 
@@ -14,6 +14,8 @@ static char *ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy,
     void *conf);
 static char *ngx_http_keygate_route_limit(ngx_conf_t *cf,
     ngx_http_keygate_route_t *route, ngx_str_t *value);
+static char *ngx_http_keygate_route_idempotency(ngx_conf_t *cf,
+    ngx_http_keygate_route_t *route, ngx_str_t *option);
 
 
 char *
@@ -90,11 +92,14 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
     u_char                    *p;
     char                      *rv;
     kg_rc_t                    rc;
-    ngx_str_t                 *value;
+    ngx_str_t                 *value, *option;
+    ngx_int_t                  taken;
     ngx_uint_t                 i;
     const char                *why;
     ngx_http_keygate_route_t  *route;
     ngx_http_keygate_table_t  *table;
+
+    ngx_http_keygate_idem_conf_t  idem;
 
     table = conf;
     value = cf->args->elts;
@@ -144,6 +149,12 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    route->file = cf->conf_file->file.name.data;
+    route->line = cf->conf_file->line;
+
+    option = NULL;
+    ngx_http_keygate_conf_idem_init(&idem);
+
     for (i = 3; i < cf->args->nelts; i++) {
 
         if (ngx_strncmp(value[i].data, "limit=", 6) == 0) {
@@ -155,33 +166,60 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
             continue;
         }
 
-        if (ngx_strcmp(value[i].data, "idempotency=required") == 0) {
-            route->idempotent = 1;
+        if (ngx_http_keygate_conf_starts(&value[i], "idempotency=")) {
+            rv = ngx_http_keygate_route_idempotency(cf, route, &value[i]);
+            if (rv != NGX_CONF_OK) {
+                return rv;
+            }
+
             continue;
         }
 
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" of a route: it must be "
-                           "\"limit=\" or \"idempotency=required\"",
-                           &value[i]);
+        taken = ngx_http_keygate_conf_idem(cf, &idem, &value[i]);
+
+        if (taken == NGX_OK) {
+            option = &value[i];
+            continue;
+        }
+
+        if (taken == NGX_DECLINED) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" of a route: it must "
+                               "be \"limit=\", \"idempotency=required\", "
+                               "\"idempotency=optional\", or what "
+                               "\"keygate_idempotency\" has for routes",
+                               &value[i]);
+        }
+
         return NGX_CONF_ERROR;
     }
 
-    if (route->public && (route->idempotent || route->limit_set)) {
+    if (option && route->idem == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" is for routes with \"idempotency=\"",
+                           option);
+        return NGX_CONF_ERROR;
+    }
+
+    if (route->public && (route->idem || route->limit_set)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "a public route knows no caller, so it can have "
                            "neither \"limit=\" nor \"idempotency=\"");
         return NGX_CONF_ERROR;
     }
 
-    if (route->idempotent
+    if (route->idem
         && (ngx_strcmp(value[0].data, "GET") == 0
             || ngx_strcmp(value[0].data, "HEAD") == 0))
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"idempotency=required\" is for writes, not "
-                           "for \"%V\"", &value[0]);
+                           "\"idempotency=\" is for writes, not for \"%V\"",
+                           &value[0]);
         return NGX_CONF_ERROR;
+    }
+
+    if (route->idem) {
+        *route->idem = idem;
     }
 
     route->name.len = value[0].len + 1 + value[1].len;
@@ -209,7 +247,7 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 
     table->nroutes++;
 
-    if (route->idempotent) {
+    if (route->idem) {
         table->idempotent = 1;
 
         if (ngx_strcmp(value[0].data, "POST") != 0
@@ -218,6 +256,45 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
             table->resent = 1;
         }
     }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_keygate_route_idempotency(ngx_conf_t *cf,
+    ngx_http_keygate_route_t *route, ngx_str_t *option)
+{
+    ngx_http_keygate_route_t      **write;
+    ngx_http_keygate_main_conf_t   *mcf;
+
+    if (ngx_strcmp(option->data, "idempotency=optional") == 0) {
+        route->optional = 1;
+
+    } else if (ngx_strcmp(option->data, "idempotency=required") != 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" of a route: it must be "
+                           "\"idempotency=required\" or "
+                           "\"idempotency=optional\"", option);
+        return NGX_CONF_ERROR;
+    }
+
+    if (route->idem) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate \"idempotency=\" of a route");
+        return NGX_CONF_ERROR;
+    }
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keygate_module);
+
+    route->idem = ngx_palloc(cf->pool, sizeof(ngx_http_keygate_idem_conf_t));
+    write = ngx_array_push(&mcf->writes);
+
+    if (route->idem == NULL || write == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *write = route;
 
     return NGX_CONF_OK;
 }

@@ -7,6 +7,8 @@
  *     everything else                                    ─▶ complete, stored
  *     ... too large to keep, or a stream                 ─▶ tombstone
  *
+ * A route may choose otherwise by status (store=, release=, unknown=).
+ *
  * An outcome is sent until Redis has acknowledged it, behind the request if
  * need be: settling twice is settling once.
  */
@@ -21,6 +23,8 @@
 #define NGX_HTTP_KEYGATE_BULK     16384
 
 
+static ngx_http_keygate_outcome_t ngx_http_keygate_usual(
+    ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx);
 static ngx_uint_t ngx_http_keygate_later(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_uint_t ngx_http_keygate_answered_status(ngx_http_request_t *r);
@@ -124,6 +128,8 @@ ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx)
 ngx_http_keygate_outcome_t
 ngx_http_keygate_outcome(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
+    ngx_http_keygate_outcome_t  outcome;
+
     if (ctx->truncated) {
         return NGX_HTTP_KEYGATE_UNKNOWN;
     }
@@ -141,19 +147,52 @@ ngx_http_keygate_outcome(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
                ? NGX_HTTP_KEYGATE_RELEASE : NGX_HTTP_KEYGATE_FINAL;
     }
 
-    switch (ngx_http_keygate_answered_status(r)) {
+    outcome = ngx_http_keygate_usual(r, ctx);
+
+    if (outcome == NGX_HTTP_KEYGATE_RELEASE
+        && !ngx_http_keygate_refused_only(r))
+    {
+        return NGX_HTTP_KEYGATE_UNKNOWN;
+    }
+
+    return outcome;
+}
+
+
+/*
+ * What a status comes to: as the route says of one that the upstream itself
+ * sent, else as the contract does.
+ */
+
+static ngx_http_keygate_outcome_t
+ngx_http_keygate_usual(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    u_char      *outcomes;
+    ngx_uint_t   status;
+
+    status = ngx_http_keygate_answered_status(r);
+    outcomes = (ctx->route && ctx->route->idem) ? ctx->route->idem->outcomes
+                                                : NULL;
+
+    /* A timeout is a 504 of nginx, of which the upstream knows nothing. */
+
+    if (outcomes && status >= NGX_HTTP_OK && status < 600 && outcomes[status]
+        && r->upstream && r->upstream->headers_in.status_n == status)
+    {
+        return outcomes[status] - 1;
+    }
+
+    switch (status) {
 
     case NGX_HTTP_UNAUTHORIZED:
     case NGX_HTTP_FORBIDDEN:
     case 425:
     case NGX_HTTP_TOO_MANY_REQUESTS:
-        return ngx_http_keygate_refused_only(r) ? NGX_HTTP_KEYGATE_RELEASE
-                                                : NGX_HTTP_KEYGATE_UNKNOWN;
+        return NGX_HTTP_KEYGATE_RELEASE;
 
     case NGX_HTTP_SERVICE_UNAVAILABLE:
-        return (ngx_http_keygate_later(r, ctx)
-                && ngx_http_keygate_refused_only(r))
-               ? NGX_HTTP_KEYGATE_RELEASE : NGX_HTTP_KEYGATE_UNKNOWN;
+        return ngx_http_keygate_later(r, ctx) ? NGX_HTTP_KEYGATE_RELEASE
+                                              : NGX_HTTP_KEYGATE_UNKNOWN;
 
     case 0:
     case NGX_HTTP_REQUEST_TIME_OUT:
@@ -163,6 +202,23 @@ ngx_http_keygate_outcome(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     default:
         return NGX_HTTP_KEYGATE_FINAL;
+    }
+}
+
+
+ngx_uint_t
+ngx_http_keygate_again(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    switch (ngx_http_keygate_outcome(r, ctx)) {
+
+    case NGX_HTTP_KEYGATE_RELEASE:
+        return 1;
+
+    case NGX_HTTP_KEYGATE_UNKNOWN:
+        return ctx->claim && ctx->claim->held && ctx->route->idem->forward;
+
+    default: /* NGX_HTTP_KEYGATE_FINAL */
+        return 0;
     }
 }
 
@@ -297,7 +353,9 @@ ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx, const char *action,
     argv[n++].len = KG_DIGEST_LEN;
 
     argv[n].data = retention;
-    argv[n++].len = ngx_sprintf(retention, "%M", mcf->retention) - retention;
+    argv[n++].len = ngx_sprintf(retention, "%M",
+                                ctx->route->idem->retention)
+                    - retention;
 
     argv[n++] = ctx->request_id;
     argv[n++] = ctx->route->name;
@@ -346,10 +404,7 @@ ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx, const char *action,
 void
 ngx_http_keygate_renew(ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_event_t                   *ev;
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
+    ngx_event_t  *ev;
 
     ev = &ctx->claim->renewal;
 
@@ -359,7 +414,7 @@ ngx_http_keygate_renew(ngx_http_keygate_ctx_t *ctx)
 
     /* Two renewals may be lost before a lease is over. */
 
-    ngx_add_timer(ev, mcf->lease / 3);
+    ngx_add_timer(ev, ctx->route->idem->lease / 3);
 }
 
 
@@ -370,7 +425,8 @@ ngx_http_keygate_renewal(ngx_event_t *ev)
     kg_redis_cmd_t                 cmd;
     ngx_http_keygate_claim_t      *claim;
     ngx_http_keygate_main_conf_t  *mcf;
-    u_char                         lease[NGX_INT64_LEN];
+    ngx_msec_t                     lease;
+    u_char                         text[NGX_INT64_LEN];
 
     claim = ev->data;
 
@@ -380,6 +436,7 @@ ngx_http_keygate_renewal(ngx_event_t *ev)
 
     mcf = ngx_http_get_module_main_conf(claim->ctx->request,
                                         ngx_http_keygate_module);
+    lease = claim->ctx->route->idem->lease;
 
     argv[0] = claim->name;
     ngx_str_set(&argv[1], "renew");
@@ -387,8 +444,8 @@ ngx_http_keygate_renewal(ngx_event_t *ev)
     argv[2].data = claim->owner;
     argv[2].len = KG_IDEM_OWNER_LEN;
 
-    argv[3].data = lease;
-    argv[3].len = ngx_sprintf(lease, "%M", mcf->lease) - lease;
+    argv[3].data = text;
+    argv[3].len = ngx_sprintf(text, "%M", lease) - text;
 
     ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
 
@@ -402,7 +459,7 @@ ngx_http_keygate_renewal(ngx_event_t *ev)
 
     (void) kg_redis_submit(mcf->client[NGX_HTTP_KEYGATE_IDEMPOTENCY], &cmd);
 
-    ngx_add_timer(ev, mcf->lease / 3);
+    ngx_add_timer(ev, lease / 3);
 }
 
 

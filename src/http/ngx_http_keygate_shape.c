@@ -73,7 +73,7 @@ ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     /* error_page has made a GET of the write by now. */
 
     safe = (ctx->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
-           || ngx_http_keygate_outcome(r, ctx) == NGX_HTTP_KEYGATE_RELEASE;
+           || ngx_http_keygate_again(r, ctx);
 
     if (ctx->error == NULL && ctx->from_upstream && !ctx->truncated) {
         rc = ngx_http_keygate_upstream_envelope(r, ctx, safe, &retryable);

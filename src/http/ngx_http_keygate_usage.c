@@ -79,6 +79,7 @@ ngx_http_keygate_usage_outcome(ngx_http_request_t *r,
             return KG_ZONE_FORBIDDEN;
 
         case NGX_HTTP_CONFLICT:
+        case 422:
             return KG_ZONE_CONFLICT;
 
         case NGX_HTTP_TOO_MANY_REQUESTS:

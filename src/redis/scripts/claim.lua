@@ -2,9 +2,11 @@
 --
 -- KEYS[1]  the record
 -- ARGV     owner (16 bytes), fingerprint (32 bytes), lease in ms, retention
---          in ms, this request's id, its route
+--          in ms, this request's id, its route, and what becomes of a first
+--          request whose outcome is not known: "refuse" or "forward"
 --
--- {'claimed'}                      it is ours, also when we had it already
+-- {'claimed'}                      it is ours, also when we had it already;
+--                                  or, with "forward", we take it over
 -- {'conflict'}                     the key belongs to another request
 -- {'in_progress', age in ms}       the first one is running
 -- {'unknown', first id}            whether it was executed is not known
@@ -22,7 +24,7 @@ local unpack, sub = struct.unpack, string.sub
 
 local key, owner, fingerprint = KEYS[1], ARGV[1], ARGV[2]
 local lease, retention = tonumber(ARGV[3]), tonumber(ARGV[4])
-local id, route = ARGV[5], ARGV[6]
+local id, route, forward = ARGV[5], ARGV[6], ARGV[7] == 'forward'
 
 if #owner ~= 16 or #fingerprint ~= 32 or #id > 65535 or #route > 65535
     or not lease or not retention or lease < 1 or retention < 1
@@ -34,12 +36,16 @@ local value = redis.call('GET', key)
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
-if not value then
+local function take()
     redis.call('SET', key,
         struct.pack('>Bc1c16c32I8I8I2I2I4', 1, 'P', owner, fingerprint, now,
             now + lease * 1000, #id, #route, 0) .. id .. route,
         'PX', retention)
     return {'claimed'}
+end
+
+if not value then
+    return take()
 end
 
 if #value < 74 then
@@ -81,13 +87,16 @@ if state == 'P' then
         return {'in_progress', age > 0 and age or 0}
     end
 
-    redis.call('SET', key, sub(value, 1, 1) .. 'U' .. sub(value, 3),
-        'KEEPTTL')
-    return {'unknown', first_id}
+    if not forward then
+        redis.call('SET', key, sub(value, 1, 1) .. 'U' .. sub(value, 3),
+            'KEEPTTL')
+    end
+elseif state ~= 'U' then
+    return redis.error_reply('KGSTATE ' .. key .. ' is in no known state')
 end
 
-if state == 'U' then
-    return {'unknown', first_id}
+if forward then
+    return take()
 end
 
-return redis.error_reply('KGSTATE ' .. key .. ' is in no known state')
+return {'unknown', first_id}
