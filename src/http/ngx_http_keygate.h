@@ -131,6 +131,7 @@ struct ngx_http_keygate_ctx_s {
 
     /* idempotency */
     ngx_http_keygate_claim_t    *claim;
+    kg_sha_t                    *sha;           /* while the body arrives */
     ngx_http_keygate_granted_t   granted;
     ngx_str_t                    sealed;        /* the stored answer */
     ngx_str_t                    first_id;      /* of the request that ran */
@@ -445,9 +446,18 @@ void ngx_http_keygate_resume(ngx_http_keygate_ctx_t *ctx);
 
 /* ngx_http_keygate_idempotency.c and beside it */
 
-/* Hashes the request, whose body was read, into its claim. */
+/*
+ * Before the body is read: what arrives is hashed from now on.  NGX_OK, also
+ * when it was read already, or NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_fingerprint_start(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* The hash of the request, whose body was read, into its claim. */
 ngx_int_t ngx_http_keygate_fingerprint(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
+
+void ngx_http_keygate_fingerprint_init(void);
 
 /* Answers with what is stored: what the phase handler returns. */
 ngx_int_t ngx_http_keygate_replay(ngx_http_request_t *r,

@@ -1,7 +1,11 @@
 
 /*
- * The fingerprint of a write: what makes two requests the same.  The body is
- * hashed from where nginx has read it to, memory or file.
+ * The fingerprint of a write: what makes two requests the same.
+ *
+ * The body is hashed as it arrives, in a request body filter: of one that nginx
+ * buffers to a file nothing is read again, and no worker stands still for the
+ * whole of it at once.  A body that another module read first (mirror) is
+ * hashed from where nginx has put it, memory or file.
  */
 
 #include "ngx_http_keygate.h"
@@ -10,15 +14,90 @@
 #define NGX_HTTP_KEYGATE_READ  65536    /* bytes of a body's file at a time */
 
 
+static ngx_int_t ngx_http_keygate_request_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
+static kg_sha_t *ngx_http_keygate_hash_head(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_hash_body(ngx_http_request_t *r,
-    kg_sha_t *sha);
+    kg_sha_t *sha, ngx_chain_t *cl);
 static ngx_int_t ngx_http_keygate_hash_file(ngx_http_request_t *r,
     kg_sha_t *sha, ngx_buf_t *b);
+
+
+static ngx_http_request_body_filter_pt  ngx_http_next_request_body_filter;
+
+
+ngx_int_t
+ngx_http_keygate_fingerprint_start(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx)
+{
+    if (r->request_body) {
+        return NGX_OK;
+    }
+
+    ctx->sha = ngx_http_keygate_hash_head(r, ctx);
+
+    return ctx->sha ? NGX_OK : NGX_ERROR;
+}
 
 
 ngx_int_t
 ngx_http_keygate_fingerprint(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx)
+{
+    kg_sha_t  *sha;
+
+    sha = ctx->sha;
+
+    if (sha == NULL) {
+        sha = ngx_http_keygate_hash_head(r, ctx);
+        if (sha == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (r->request_body
+            && ngx_http_keygate_hash_body(r, sha, r->request_body->bufs)
+               != NGX_OK)
+        {
+            kg_sha_free(sha);
+            return NGX_ERROR;
+        }
+    }
+
+    ctx->sha = NULL;
+
+    return kg_sha_final(sha, ctx->claim->fingerprint) == KG_OK ? NGX_OK
+                                                               : NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_request_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_http_keygate_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_keygate_module);
+
+    if (ctx && ctx->sha
+        && ngx_http_keygate_hash_body(r, ctx->sha, in) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_next_request_body_filter(r, in);
+}
+
+
+void
+ngx_http_keygate_fingerprint_init(void)
+{
+    ngx_http_next_request_body_filter = ngx_http_top_request_body_filter;
+    ngx_http_top_request_body_filter = ngx_http_keygate_request_body_filter;
+}
+
+
+static kg_sha_t *
+ngx_http_keygate_hash_head(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     kg_sha_t                     *sha;
     ngx_uint_t                    count;
@@ -35,37 +114,31 @@ ngx_http_keygate_fingerprint(ngx_http_request_t *r,
                    type ? ngx_http_keygate_kg(&type->value) : NULL,
                    encoding ? ngx_http_keygate_kg(&encoding->value) : NULL);
     if (sha == NULL) {
-        return NGX_ERROR;
+        return NULL;
     }
 
     /* What keygate_self has answered, a token maybe, is its caller's alone. */
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
-    if ((lcf->self
-         && kg_sha_update(sha, ctx->key.id.data, ctx->key.id.len) != KG_OK)
-        || ngx_http_keygate_hash_body(r, sha) != NGX_OK)
+    if (lcf->self
+        && kg_sha_update(sha, ctx->key.id.data, ctx->key.id.len) != KG_OK)
     {
         kg_sha_free(sha);
-        return NGX_ERROR;
+        return NULL;
     }
 
-    return kg_sha_final(sha, ctx->claim->fingerprint) == KG_OK ? NGX_OK
-                                                               : NGX_ERROR;
+    return sha;
 }
 
 
 static ngx_int_t
-ngx_http_keygate_hash_body(ngx_http_request_t *r, kg_sha_t *sha)
+ngx_http_keygate_hash_body(ngx_http_request_t *r, kg_sha_t *sha,
+    ngx_chain_t *cl)
 {
-    ngx_buf_t    *b;
-    ngx_chain_t  *cl;
+    ngx_buf_t  *b;
 
-    if (r->request_body == NULL) {
-        return NGX_OK;
-    }
-
-    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+    for ( /* void */ ; cl; cl = cl->next) {
         b = cl->buf;
 
         if (ngx_buf_in_memory(b)) {

@@ -87,6 +87,11 @@ ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
     }
 
     if (!ctx->body_read) {
+
+        if (ngx_http_keygate_fingerprint_start(r, ctx) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
         rc = ngx_http_read_client_request_body(r, ngx_http_keygate_body_read);
 
         if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {

@@ -481,6 +481,8 @@ ngx_http_keygate_init(ngx_conf_t *cf)
         return NGX_OK;
     }
 
+    ngx_http_keygate_fingerprint_init();
+
     if (ngx_http_keygate_handler(cf, NGX_HTTP_PREACCESS_PHASE,
                                  ngx_http_keygate_identify_handler) != NGX_OK
         || ngx_http_keygate_handler(cf, NGX_HTTP_ACCESS_PHASE,

@@ -98,6 +98,8 @@ ngx_http_keygate_ctx_cleanup(void *data)
 
     ngx_http_keygate_lookup_leave(ctx);
 
+    kg_sha_free(ctx->sha);
+
     ngx_http_keygate_settle_abandoned(ctx);
 }
 
