@@ -197,6 +197,8 @@ ROUTES = [
      "duplicate"),
     (route("POST /a a:b retention=48h;"), 'routes with "idempotency="'),
     (route("GET /a a:b on_unknown=forward;"), 'routes with "idempotency="'),
+    (route("POST /a a:b idempotency=required eviction=accept;"),
+     '"keygate_idempotency" has for routes'),
     (route("POST /a a:b store=429;"), 'routes with "idempotency="'),
     (route("POST /a a:b idempotency=required retention=1s lease=2s;"),
      'shorter than its "lease="'),
@@ -276,6 +278,8 @@ IDEMPOTENCY = [
      "duplicate"),
     ("keygate_idempotency conflict=400;", '"conflict=422"'),
     ("keygate_idempotency conflict=409 conflict=409;", "duplicate"),
+    ("keygate_idempotency eviction=allow;", '"eviction=accept"'),
+    ("keygate_idempotency eviction=accept eviction=refuse;", "duplicate"),
     ("keygate_idempotency store=;", "from 200 to 599"),
     ("keygate_idempotency store=199;", "from 200 to 599"),
     ("keygate_idempotency store=600;", "from 200 to 599"),
@@ -447,7 +451,8 @@ RIGHT = {
     "idempotency, all": {
         "idempotency": "keygate_idempotency retention=48h lease=1m "
                        "max_response=8m on_unknown=forward conflict=422 "
-                       "store=200,429 release=400,599 unknown=202,500;"},
+                       "store=200,429 release=400,599 unknown=202,500 "
+                       "eviction=accept;"},
     "idempotency of routes": {
         "routes": "keygate_routes partner {"
                   "POST /a a:b retention=48h idempotency=optional "

@@ -196,8 +196,12 @@ def test_slower_than_a_command_may_take(relayed, upstream):
         assert upstream.requests[-1].get("X-Keygate-Key-Id") == key.id
 
 
-def test_replies_split_at_every_byte(relayed, upstream):
-    relayed.relay.split = True
+def test_replies_split_at_every_byte(make_gate, make_relay, redis, upstream):
+    """Time enough for the longest of them, INFO's."""
+    relay = make_relay(redis.port)
+    relay.split = True
+    relayed = make_gate(redis_url=relay.url, **ONE,
+                        redis_parameters="connect=2s command=5s dead=10s")
     key = relayed.key(limits={"default": "2r/m"})
 
     first = relayed.post(LOADS, key=key, idem="k", body=b"{}")

@@ -468,6 +468,23 @@ ngx_int_t ngx_http_keygate_refuse_first(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, kg_error_code_t code);
 
 
+/* ngx_http_keygate_guard.c: does Redis keep what it acknowledged */
+
+/* In init_process, with the clients of Redis there. */
+ngx_int_t ngx_http_keygate_guard_init(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf);
+
+/*
+ * Before a claim is asked for: asks Redis what it is set to, where that is not
+ * known; its answer comes before the claim's.  NGX_DECLINED: it is known to
+ * forget claims, none is to be made.
+ */
+ngx_int_t ngx_http_keygate_guard(ngx_http_keygate_guard_t *guard);
+
+/* When a claim was granted: 1 when Redis will not forget it. */
+ngx_uint_t ngx_http_keygate_guarded(ngx_http_keygate_guard_t *guard);
+
+
 /* ngx_http_keygate_settle.c: the answer of a claimed write */
 
 /* 1 when there is a claim of this request that is not settled. */

@@ -157,6 +157,7 @@ typedef struct {
 
 
 typedef struct ngx_http_keygate_watch_s  ngx_http_keygate_watch_t;
+typedef struct ngx_http_keygate_guard_s  ngx_http_keygate_guard_t;
 
 
 typedef struct {
@@ -165,6 +166,7 @@ typedef struct {
     /* A worker's. */
     kg_redis_t                  *client[NGX_HTTP_KEYGATE_USES];
     ngx_http_keygate_watch_t    *watch;
+    ngx_http_keygate_guard_t    *guard;         /* NULL: no claims are made */
 
     kg_zone_t                   *zone;
     ngx_msec_t                   valid;         /* a cached record */
@@ -186,6 +188,7 @@ typedef struct {
     ngx_http_keygate_idem_conf_t idem;
     u_char                      *idem_file;     /* NULL: all is by default */
     ngx_uint_t                   idem_line;
+    ngx_uint_t                   eviction;      /* eviction=accept */
     ngx_array_t                  writes;        /* ..._route_t *: idem set */
     kg_error_t                   conflict;      /* the one answered 422 */
 

@@ -48,6 +48,12 @@ static const ngx_http_keygate_choice_t  ngx_http_keygate_conflicts[] = {
     { ngx_null_string, 0 }
 };
 
+static const ngx_http_keygate_choice_t  ngx_http_keygate_evictions[] = {
+    { ngx_string("eviction=refuse"), 0 },
+    { ngx_string("eviction=accept"), 1 },
+    { ngx_null_string, 0 }
+};
+
 
 void
 ngx_http_keygate_conf_idem_init(ngx_http_keygate_idem_conf_t *idem)
@@ -84,7 +90,11 @@ ngx_http_keygate_conf_idempotency(ngx_conf_t *cf, ngx_command_t *cmd,
 
     for (i = 1; i < cf->args->nelts; i++) {
 
-        rc = ngx_http_keygate_conf_idem(cf, &mcf->idem, &value[i]);
+        rc = ngx_http_keygate_conf_starts(&value[i], "eviction=")
+             ? ngx_http_keygate_conf_choice(cf, &value[i],
+                                            ngx_http_keygate_evictions,
+                                            &mcf->eviction)
+             : ngx_http_keygate_conf_idem(cf, &mcf->idem, &value[i]);
 
         if (rc == NGX_DECLINED) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -94,7 +104,8 @@ ngx_http_keygate_conf_idempotency(ngx_conf_t *cf, ngx_command_t *cmd,
                                "\"on_unknown=refuse\", "
                                "\"on_unknown=forward\", \"conflict=409\", "
                                "\"conflict=422\", \"store=STATUS\", "
-                               "\"release=STATUS\" or \"unknown=STATUS\"",
+                               "\"release=STATUS\", \"unknown=STATUS\", "
+                               "\"eviction=refuse\" or \"eviction=accept\"",
                                &value[i]);
         }
 
@@ -313,6 +324,8 @@ ngx_http_keygate_conf_writes(ngx_conf_t *cf,
     ngx_conf_init_size_value(idem->max_response, 256 * 1024);
     ngx_conf_init_uint_value(idem->forward, 0);
     ngx_conf_init_uint_value(idem->conflict, NGX_HTTP_CONFLICT);
+
+    ngx_conf_init_uint_value(mcf->eviction, 0);
 
     mcf->conflict = *kg_error_get(KG_ERR_IDEMPOTENCY_CONFLICT);
     mcf->conflict.status = 422;

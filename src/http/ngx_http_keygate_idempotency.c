@@ -49,9 +49,10 @@ static const struct {
 ngx_int_t
 ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                     rc;
-    ngx_http_keygate_ctx_t       *ctx;
-    ngx_http_keygate_loc_conf_t  *lcf;
+    ngx_int_t                      rc;
+    ngx_http_keygate_ctx_t        *ctx;
+    ngx_http_keygate_loc_conf_t   *lcf;
+    ngx_http_keygate_main_conf_t  *mcf;
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
@@ -112,8 +113,18 @@ ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
             ctx->hashed = 1;
         }
 
-        rc = ngx_http_keygate_claim(r, ctx);
-        return (rc == NGX_ERROR) ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+        if (ngx_http_keygate_guard(mcf->guard) == NGX_OK) {
+            rc = ngx_http_keygate_claim(r, ctx);
+            return (rc == NGX_ERROR) ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
+        }
+
+        /* A first try whose reply was lost may stand. */
+
+        if (ctx->claim->asked) {
+            ngx_http_keygate_release(ctx);
+        }
     }
 
     ctx->idempotency_done = 1;
@@ -317,9 +328,10 @@ static void
 ngx_http_keygate_claim_answered(ngx_http_keygate_ctx_t *ctx,
     kg_redis_op_t *op)
 {
-    ngx_uint_t            i;
-    redisReply           *elt;
-    ngx_http_request_t   *r;
+    ngx_uint_t                     i;
+    redisReply                    *elt;
+    ngx_http_request_t            *r;
+    ngx_http_keygate_main_conf_t  *mcf;
 
     r = ctx->request;
 
@@ -392,6 +404,14 @@ ngx_http_keygate_claim_answered(ngx_http_keygate_ctx_t *ctx,
     switch (ngx_http_keygate_answers[i].granted) {
 
     case NGX_HTTP_KEYGATE_CLAIMED:
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+        if (!ngx_http_keygate_guarded(mcf->guard)) {
+            ngx_http_keygate_release(ctx);
+            ctx->unclaimable = 1;
+            return;
+        }
+
         ctx->claim->held = 1;
         ngx_http_keygate_renew(ctx);
         break;

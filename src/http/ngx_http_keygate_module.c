@@ -193,6 +193,8 @@ ngx_http_keygate_create_main_conf(ngx_conf_t *cf)
     mcf->stale = NGX_CONF_UNSET_MSEC;
     mcf->outage = NGX_CONF_UNSET_UINT;
 
+    mcf->eviction = NGX_CONF_UNSET_UINT;
+
     ngx_http_keygate_conf_idem_init(&mcf->idem);
 
     if (ngx_array_init(&mcf->prefixes, cf->pool, 2, sizeof(ngx_str_t))
@@ -559,6 +561,12 @@ ngx_http_keygate_init_process(ngx_cycle_t *cycle)
         if (mcf->client[i] == NULL) {
             return NGX_ERROR;
         }
+    }
+
+    if (mcf->writes.nelts
+        && ngx_http_keygate_guard_init(cycle, mcf) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     if (ngx_http_keygate_watch_init(cycle, mcf) != NGX_OK) {

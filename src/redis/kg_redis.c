@@ -99,6 +99,13 @@ kg_redis_conf(const kg_redis_t *redis)
 
 
 ngx_uint_t
+kg_redis_generation(const kg_redis_t *redis)
+{
+    return redis->generation;
+}
+
+
+ngx_uint_t
 kg_redis_down(const kg_redis_t *redis)
 {
     return redis->failures >= KG_REDIS_FAILURES;

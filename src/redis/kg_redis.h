@@ -171,6 +171,12 @@ kg_redis_op_t *kg_redis_submit(kg_redis_t *redis, const kg_redis_cmd_t *cmd);
 /* Nobody waits any more; see above.  The pointer is dead afterwards. */
 void kg_redis_abandon(kg_redis_op_t *op);
 
+/*
+ * A number that changes whenever the connection for small commands was made
+ * anew: what was learnt of another one may not hold any more.
+ */
+ngx_uint_t kg_redis_generation(const kg_redis_t *redis);
+
 /* 1 while commands would be refused unsent: the breaker is open. */
 ngx_uint_t kg_redis_down(const kg_redis_t *redis);
 

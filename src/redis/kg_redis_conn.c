@@ -326,6 +326,10 @@ kg_redis_conn_up(kg_redis_conn_t *conn)
         ngx_del_timer(c->read);
     }
 
+    if (conn == &redis->conn) {
+        redis->generation++;
+    }
+
     conn->up = 1;
     conn->since = ngx_current_msec;
     conn->setup_left = 0;

@@ -104,6 +104,8 @@ struct kg_redis_s {
     kg_redis_conn_t         conn;
     kg_redis_conn_t         bulk;
 
+    ngx_uint_t              generation; /* of conn */
+
     /*
      * Whose client this is, when it is a watch's, or NULL.  Nobody waits for
      * a watch: it keeps no worker, it is connected without being asked
