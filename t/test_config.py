@@ -278,6 +278,11 @@ IDEMPOTENCY = [
      "duplicate"),
     ("keygate_idempotency conflict=400;", '"conflict=422"'),
     ("keygate_idempotency conflict=409 conflict=409;", "duplicate"),
+    ("keygate_idempotency durable=;", "replicas from 0 to 16"),
+    ("keygate_idempotency durable=17;", "replicas from 0 to 16"),
+    ("keygate_idempotency durable=-1;", "replicas from 0 to 16"),
+    ("keygate_idempotency durable=all;", "replicas from 0 to 16"),
+    ("keygate_idempotency durable=1 durable=1;", "duplicate"),
     ("keygate_idempotency eviction=allow;", '"eviction=accept"'),
     ("keygate_idempotency eviction=accept eviction=refuse;", "duplicate"),
     ("keygate_idempotency store=;", "from 200 to 599"),
@@ -452,12 +457,12 @@ RIGHT = {
         "idempotency": "keygate_idempotency retention=48h lease=1m "
                        "max_response=8m on_unknown=forward conflict=422 "
                        "store=200,429 release=400,599 unknown=202,500 "
-                       "eviction=accept;"},
+                       "eviction=accept durable=16;"},
     "idempotency of routes": {
         "routes": "keygate_routes partner {"
                   "POST /a a:b retention=48h idempotency=optional "
                   "lease=1m max_response=1k on_unknown=refuse conflict=409 "
-                  "store=503 release=409 unknown=500;"
+                  "store=503 release=409 unknown=500 durable=1;"
                   "PATCH /a a:b idempotency=required; }"},
     "outage": {"outage": "keygate_outage limits=allow keys=stale:0s;"},
     "outage, half": {"outage": "keygate_outage keys=stale:24h;"},

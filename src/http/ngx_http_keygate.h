@@ -36,6 +36,11 @@ typedef struct {
     unsigned                     repeated:1;    /* asked again, same owner */
     unsigned                     held:1;        /* Redis acknowledged it */
     unsigned                     settled:1;     /* its outcome was sent */
+
+    ngx_queue_t                  queue;         /* of durable= */
+    unsigned                     gathered:1;    /* on it */
+    unsigned                     written:1;     /* by the one who waits */
+    unsigned                     durable:1;     /* replicas have it */
 } ngx_http_keygate_claim_t;
 
 
@@ -485,6 +490,23 @@ ngx_int_t ngx_http_keygate_guard(ngx_http_keygate_guard_t *guard);
 ngx_uint_t ngx_http_keygate_guarded(ngx_http_keygate_guard_t *guard);
 
 
+/* ngx_http_keygate_durable.c: claims that replicas have */
+
+/* In init_process and exit_process. */
+ngx_int_t ngx_http_keygate_durable_init(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf);
+void ngx_http_keygate_durable_exit(ngx_http_keygate_main_conf_t *mcf);
+
+/*
+ * Of a phase handler whose claim was granted: NGX_AGAIN.  Then the phases run
+ * again, with the claim durable, or given back and the request unclaimable.
+ */
+ngx_int_t ngx_http_keygate_durable(ngx_http_keygate_ctx_t *ctx);
+
+/* From the pool cleanup: the request waits no more. */
+void ngx_http_keygate_durable_leave(ngx_http_keygate_claim_t *claim);
+
+
 /* ngx_http_keygate_settle.c: the answer of a claimed write */
 
 /* 1 when there is a claim of this request that is not settled. */
@@ -520,6 +542,16 @@ void ngx_http_keygate_renew(ngx_http_keygate_ctx_t *ctx);
  */
 ngx_int_t ngx_http_keygate_settle(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t wait);
+
+/*
+ * Prolongs the lease once; handler (data: the claim) may be NULL.  Returns the
+ * operation, or NULL for no memory.
+ */
+kg_redis_op_t *ngx_http_keygate_prolong(ngx_http_keygate_claim_t *claim,
+    kg_redis_t *client, kg_redis_handler_pt handler);
+
+/* A claim that was granted is freed: the write is refused, not executed. */
+void ngx_http_keygate_give_back(ngx_http_keygate_ctx_t *ctx);
 
 /* Frees a claim of which it is not even known whether Redis granted it. */
 void ngx_http_keygate_release(ngx_http_keygate_ctx_t *ctx);

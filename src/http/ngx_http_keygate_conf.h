@@ -125,6 +125,7 @@ typedef struct {
     size_t                       max_response;  /* bytes that are stored */
     ngx_uint_t                   forward;       /* on_unknown=forward */
     ngx_uint_t                   conflict;      /* status: 409 or 422 */
+    ngx_uint_t                   durable;       /* replicas to wait for */
     u_char                      *outcomes;      /* by status: outcome + 1, 0:
                                                  * the usual one; or NULL */
 } ngx_http_keygate_idem_conf_t;
@@ -158,6 +159,7 @@ typedef struct {
 
 typedef struct ngx_http_keygate_watch_s  ngx_http_keygate_watch_t;
 typedef struct ngx_http_keygate_guard_s  ngx_http_keygate_guard_t;
+typedef struct ngx_http_keygate_durable_s  ngx_http_keygate_durable_t;
 
 
 typedef struct {
@@ -167,6 +169,7 @@ typedef struct {
     kg_redis_t                  *client[NGX_HTTP_KEYGATE_USES];
     ngx_http_keygate_watch_t    *watch;
     ngx_http_keygate_guard_t    *guard;         /* NULL: no claims are made */
+    ngx_http_keygate_durable_t  *durable;       /* NULL: none is durable= */
 
     kg_zone_t                   *zone;
     ngx_msec_t                   valid;         /* a cached record */
@@ -189,6 +192,7 @@ typedef struct {
     u_char                      *idem_file;     /* NULL: all is by default */
     ngx_uint_t                   idem_line;
     ngx_uint_t                   eviction;      /* eviction=accept */
+    ngx_uint_t                   waits;         /* some route is durable= */
     ngx_array_t                  writes;        /* ..._route_t *: idem set */
     kg_error_t                   conflict;      /* the one answered 422 */
 

@@ -12,6 +12,7 @@
 
 #define NGX_HTTP_KEYGATE_RESPONSE_MIN  1024
 #define NGX_HTTP_KEYGATE_RESPONSE_MAX  (8 * 1024 * 1024)
+#define NGX_HTTP_KEYGATE_REPLICAS_MAX  16
 
 
 typedef struct {
@@ -26,6 +27,8 @@ static ngx_int_t ngx_http_keygate_conf_choice(ngx_conf_t *cf,
     ngx_str_t *param, const ngx_http_keygate_choice_t *choices,
     ngx_uint_t *slot);
 static ngx_int_t ngx_http_keygate_conf_max_response(ngx_conf_t *cf,
+    ngx_http_keygate_idem_conf_t *idem, ngx_str_t *param);
+static ngx_int_t ngx_http_keygate_conf_durable(ngx_conf_t *cf,
     ngx_http_keygate_idem_conf_t *idem, ngx_str_t *param);
 static ngx_int_t ngx_http_keygate_conf_outcomes(ngx_conf_t *cf,
     ngx_http_keygate_idem_conf_t *idem, ngx_str_t *param,
@@ -63,6 +66,7 @@ ngx_http_keygate_conf_idem_init(ngx_http_keygate_idem_conf_t *idem)
     idem->max_response = NGX_CONF_UNSET_SIZE;
     idem->forward = NGX_CONF_UNSET_UINT;
     idem->conflict = NGX_CONF_UNSET_UINT;
+    idem->durable = NGX_CONF_UNSET_UINT;
     idem->outcomes = NULL;
 }
 
@@ -102,7 +106,8 @@ ngx_http_keygate_conf_idempotency(ngx_conf_t *cf, ngx_command_t *cmd,
                                "\"retention=TIME\", \"lease=TIME\", "
                                "\"max_response=SIZE\", "
                                "\"on_unknown=refuse\", "
-                               "\"on_unknown=forward\", \"conflict=409\", "
+                               "\"on_unknown=forward\", \"durable=N\", "
+                               "\"conflict=409\", "
                                "\"conflict=422\", \"store=STATUS\", "
                                "\"release=STATUS\", \"unknown=STATUS\", "
                                "\"eviction=refuse\" or \"eviction=accept\"",
@@ -146,6 +151,10 @@ ngx_http_keygate_conf_idem(ngx_conf_t *cf, ngx_http_keygate_idem_conf_t *idem,
         return ngx_http_keygate_conf_choice(cf, param,
                                             ngx_http_keygate_conflicts,
                                             &idem->conflict);
+    }
+
+    if (ngx_http_keygate_conf_starts(param, "durable=")) {
+        return ngx_http_keygate_conf_durable(cf, idem, param);
     }
 
     if (ngx_http_keygate_conf_starts(param, "store=")) {
@@ -245,6 +254,34 @@ ngx_http_keygate_conf_max_response(ngx_conf_t *cf,
 }
 
 
+static ngx_int_t
+ngx_http_keygate_conf_durable(ngx_conf_t *cf,
+    ngx_http_keygate_idem_conf_t *idem, ngx_str_t *param)
+{
+    size_t     prefix;
+    ngx_int_t  n;
+
+    if (idem->durable != NGX_CONF_UNSET_UINT) {
+        return ngx_http_keygate_conf_duplicate(cf, param);
+    }
+
+    prefix = sizeof("durable=") - 1;
+    n = ngx_atoi(param->data + prefix, param->len - prefix);
+
+    if (n == NGX_ERROR || n > NGX_HTTP_KEYGATE_REPLICAS_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"%V\": it must be a number of replicas "
+                           "from 0 to %i", param,
+                           (ngx_int_t) NGX_HTTP_KEYGATE_REPLICAS_MAX);
+        return NGX_ERROR;
+    }
+
+    idem->durable = n;
+
+    return NGX_OK;
+}
+
+
 /* store=429,503: a list of statuses that are not final by themselves, say. */
 
 static ngx_int_t
@@ -324,6 +361,7 @@ ngx_http_keygate_conf_writes(ngx_conf_t *cf,
     ngx_conf_init_size_value(idem->max_response, 256 * 1024);
     ngx_conf_init_uint_value(idem->forward, 0);
     ngx_conf_init_uint_value(idem->conflict, NGX_HTTP_CONFLICT);
+    ngx_conf_init_uint_value(idem->durable, 0);
 
     ngx_conf_init_uint_value(mcf->eviction, 0);
 
@@ -344,6 +382,8 @@ ngx_http_keygate_conf_writes(ngx_conf_t *cf,
         if (ngx_http_keygate_conf_write(cf, idem, routes[i]) != NGX_CONF_OK) {
             return NGX_CONF_ERROR;
         }
+
+        mcf->waits |= routes[i]->idem->durable;
     }
 
     return NGX_CONF_OK;
@@ -364,6 +404,7 @@ ngx_http_keygate_conf_write(ngx_conf_t *cf,
     ngx_conf_init_size_value(idem->max_response, from->max_response);
     ngx_conf_init_uint_value(idem->forward, from->forward);
     ngx_conf_init_uint_value(idem->conflict, from->conflict);
+    ngx_conf_init_uint_value(idem->durable, from->durable);
 
     if (idem->outcomes == NULL) {
         idem->outcomes = from->outcomes;

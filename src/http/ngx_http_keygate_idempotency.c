@@ -127,6 +127,12 @@ ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
         }
     }
 
+    if (ctx->granted == NGX_HTTP_KEYGATE_CLAIMED && ctx->route->idem->durable
+        && !ctx->claim->durable)
+    {
+        return ngx_http_keygate_durable(ctx);
+    }
+
     ctx->idempotency_done = 1;
 
     return ngx_http_keygate_claim_verdict(r, ctx);

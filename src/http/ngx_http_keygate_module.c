@@ -569,6 +569,10 @@ ngx_http_keygate_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    if (mcf->waits && ngx_http_keygate_durable_init(cycle, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (ngx_http_keygate_watch_init(cycle, mcf) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -591,6 +595,7 @@ ngx_http_keygate_exit_process(ngx_cycle_t *cycle)
 
     ngx_http_keygate_watch_exit(mcf);
     ngx_http_keygate_usage_exit(mcf);
+    ngx_http_keygate_durable_exit(mcf);
 
     for (i = 0; i < NGX_HTTP_KEYGATE_USES; i++) {
 

@@ -90,6 +90,17 @@ ngx_http_keygate_release(ngx_http_keygate_ctx_t *ctx)
 
 
 void
+ngx_http_keygate_give_back(ngx_http_keygate_ctx_t *ctx)
+{
+    ctx->claim->settled = 1;
+    ctx->granted = NGX_HTTP_KEYGATE_NOT_ASKED;
+    ctx->unclaimable = 1;
+
+    ngx_http_keygate_release(ctx);
+}
+
+
+void
 ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx)
 {
     ngx_uint_t  untouched;
@@ -97,6 +108,8 @@ ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx)
     if (ctx->claim == NULL) {
         return;
     }
+
+    ngx_http_keygate_durable_leave(ctx->claim);
 
     if (ctx->claim->renewal.timer_set) {
         ngx_del_timer(&ctx->claim->renewal);
@@ -421,12 +434,8 @@ ngx_http_keygate_renew(ngx_http_keygate_ctx_t *ctx)
 static void
 ngx_http_keygate_renewal(ngx_event_t *ev)
 {
-    ngx_str_t                      argv[4];
-    kg_redis_cmd_t                 cmd;
     ngx_http_keygate_claim_t      *claim;
     ngx_http_keygate_main_conf_t  *mcf;
-    ngx_msec_t                     lease;
-    u_char                         text[NGX_INT64_LEN];
 
     claim = ev->data;
 
@@ -436,7 +445,24 @@ ngx_http_keygate_renewal(ngx_event_t *ev)
 
     mcf = ngx_http_get_module_main_conf(claim->ctx->request,
                                         ngx_http_keygate_module);
-    lease = claim->ctx->route->idem->lease;
+
+    /* One that fails is made up for by the next. */
+
+    (void) ngx_http_keygate_prolong(claim,
+                                    mcf->client[NGX_HTTP_KEYGATE_IDEMPOTENCY],
+                                    NULL);
+
+    ngx_add_timer(ev, claim->ctx->route->idem->lease / 3);
+}
+
+
+kg_redis_op_t *
+ngx_http_keygate_prolong(ngx_http_keygate_claim_t *claim, kg_redis_t *client,
+    kg_redis_handler_pt handler)
+{
+    ngx_str_t       argv[4];
+    kg_redis_cmd_t  cmd;
+    u_char          lease[NGX_INT64_LEN];
 
     argv[0] = claim->name;
     ngx_str_set(&argv[1], "renew");
@@ -444,8 +470,9 @@ ngx_http_keygate_renewal(ngx_event_t *ev)
     argv[2].data = claim->owner;
     argv[2].len = KG_IDEM_OWNER_LEN;
 
-    argv[3].data = text;
-    argv[3].len = ngx_sprintf(text, "%M", lease) - text;
+    argv[3].data = lease;
+    argv[3].len = ngx_sprintf(lease, "%M", claim->ctx->route->idem->lease)
+                  - lease;
 
     ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
 
@@ -454,12 +481,10 @@ ngx_http_keygate_renewal(ngx_event_t *ev)
     cmd.argc = 4;
     cmd.argv = argv;
     cmd.slot = *ngx_http_keygate_ngx(&claim->ctx->key.org);
+    cmd.handler = handler;
+    cmd.data = claim;
 
-    /* One that fails is made up for by the next. */
-
-    (void) kg_redis_submit(mcf->client[NGX_HTTP_KEYGATE_IDEMPOTENCY], &cmd);
-
-    ngx_add_timer(ev, lease / 3);
+    return kg_redis_submit(client, &cmd);
 }
 
 
