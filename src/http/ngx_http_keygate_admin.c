@@ -18,6 +18,7 @@ static ngx_int_t ngx_http_keygate_admin_enter(
 static ngx_http_keygate_admin_t *ngx_http_keygate_admin_create(
     ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_admin_cleanup(void *data);
+static ngx_str_t ngx_http_keygate_admin_raw(ngx_http_request_t *r);
 static ngx_str_t ngx_http_keygate_admin_path(ngx_http_request_t *r);
 static ngx_int_t ngx_http_keygate_admin_route(ngx_http_keygate_admin_t *admin,
     ngx_str_t *path);
@@ -86,6 +87,22 @@ static const ngx_http_keygate_admin_call_t  ngx_http_keygate_admin_calls[] = {
     { "GET", "keys/:/usage", NGX_HTTP_KEYGATE_ROLE_READ,
       NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
       ngx_http_keygate_admin_usage },
+
+    { "GET", "orgs/:/idempotency/:", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
+      ngx_http_keygate_admin_claim_get },
+
+    { "GET", "orgs/:/idempotency/:/:", NGX_HTTP_KEYGATE_ROLE_READ,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
+      ngx_http_keygate_admin_claim_get },
+
+    { "DELETE", "orgs/:/idempotency/:", NGX_HTTP_KEYGATE_ROLE_OPERATOR,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, "idempotency.resolve",
+      ngx_http_keygate_admin_claim_resolve },
+
+    { "DELETE", "orgs/:/idempotency/:/:", NGX_HTTP_KEYGATE_ROLE_OPERATOR,
+      NGX_HTTP_KEYGATE_ADMIN_NO_BODY, "idempotency.resolve",
+      ngx_http_keygate_admin_claim_resolve },
 
     { "GET", "peppers", NGX_HTTP_KEYGATE_ROLE_READ,
       NGX_HTTP_KEYGATE_ADMIN_NO_BODY, NULL,
@@ -330,6 +347,53 @@ ngx_http_keygate_admin_cleanup(void *data)
 
 
 /*
+ * The path as it was sent, when it ends in "idempotency/MODE/KEY", else empty.
+ * nginx's own has "%2F" decoded and dot segments resolved, so that a partner's
+ * key "../.." would make another call of this one.
+ */
+
+static ngx_str_t
+ngx_http_keygate_admin_raw(ngx_http_request_t *r)
+{
+    u_char      *p, *slash[3];
+    ngx_str_t    path, part;
+    ngx_uint_t   n;
+
+    static ngx_str_t  name = ngx_string("idempotency");
+
+    path = r->unparsed_uri;
+
+    p = ngx_strlchr(path.data, path.data + path.len, '?');
+    if (p) {
+        path.len = p - path.data;
+    }
+
+    n = 0;
+
+    for (p = path.data + path.len; p > path.data && n < 3; p--) {
+        if (p[-1] == '/') {
+            slash[n++] = p - 1;
+        }
+    }
+
+    if (n == 3) {
+        part.data = slash[2] + 1;
+        part.len = slash[1] - part.data;
+
+        if (part.len == name.len
+            && ngx_memcmp(part.data, name.data, name.len) == 0)
+        {
+            return path;
+        }
+    }
+
+    ngx_str_null(&path);
+
+    return path;
+}
+
+
+/*
  * What follows the location's prefix, without slashes before it.  "location
  * /admin" also gets /administrator, which is none of its paths and stays as it
  * is: no call begins with a slash.
@@ -342,7 +406,11 @@ ngx_http_keygate_admin_path(ngx_http_request_t *r)
     ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-    path = r->uri;
+    path = ngx_http_keygate_admin_raw(r);
+
+    if (path.len == 0) {
+        path = r->uri;
+    }
 
     if (clcf->name.len
         && clcf->name.len <= path.len

@@ -158,6 +158,7 @@ struct ngx_http_keygate_admin_s {
     kg_redis_op_t                   *op;
     ngx_http_keygate_admin_step_pt   step;
     unsigned                         writes:1;  /* the record below */
+    unsigned                         alters:1;  /* what the zone has not */
     ngx_http_keygate_admin_part_t   *parts;
     ngx_uint_t                       pending;
     ngx_int_t                        failed;    /* of a part; or 0 */
@@ -647,6 +648,9 @@ ngx_int_t ngx_http_keygate_admin_key_rotate(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_key_find(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_peppers(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_usage(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_claim_get(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_admin_claim_resolve(
+    ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_export(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_import(ngx_http_keygate_admin_t *admin);
 

@@ -110,10 +110,13 @@ static ngx_int_t
 ngx_http_keygate_admin_outcome(ngx_http_keygate_admin_t *admin,
     kg_redis_op_t *op)
 {
-    ngx_uint_t  wrote;
+    ngx_uint_t  wrote, altered;
 
     wrote = admin->writes;
+    altered = wrote || admin->alters;
+
     admin->writes = 0;
+    admin->alters = 0;
 
     /* Without an answer it may have been written as well. */
 
@@ -124,8 +127,8 @@ ngx_http_keygate_admin_outcome(ngx_http_keygate_admin_t *admin,
     if (op->status != KG_REDIS_REPLY) {
         ngx_http_keygate_admin_log_no_answer(admin, op);
 
-        admin->unsure = wrote && (op->status == KG_REDIS_TIMEOUT
-                                  || op->status == KG_REDIS_LOST);
+        admin->unsure = altered && (op->status == KG_REDIS_TIMEOUT
+                                    || op->status == KG_REDIS_LOST);
 
         return ngx_http_keygate_admin_unavailable(admin);
     }

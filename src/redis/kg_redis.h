@@ -88,6 +88,7 @@ typedef enum {
     KG_SCRIPT_AUDIT,
     KG_SCRIPT_USAGE,
     KG_SCRIPT_HASHES,
+    KG_SCRIPT_RESOLVE,
     KG_SCRIPT_N,
     KG_SCRIPT_NONE = KG_SCRIPT_N
 } kg_script_t;

@@ -43,7 +43,8 @@ static kg_redis_script_t  kg_redis_scripts[KG_SCRIPT_N] = {
     [KG_SCRIPT_CAS]    = kg_redis_script(cas),
     [KG_SCRIPT_AUDIT]  = kg_redis_script(audit),
     [KG_SCRIPT_USAGE]  = kg_redis_script(usage),
-    [KG_SCRIPT_HASHES] = kg_redis_script(hashes)
+    [KG_SCRIPT_HASHES] = kg_redis_script(hashes),
+    [KG_SCRIPT_RESOLVE] = kg_redis_script(resolve)
 };
 
 

@@ -5,7 +5,7 @@ import subprocess
 from .template import ROOT
 
 NAMES = ["limit", "claim", "settle", "cas", "audit", "usage",
-         "hashes"]
+         "hashes", "resolve"]
 
 PRINT = """
 #include <stdio.h>
