@@ -11,6 +11,7 @@
 static void kg_redis_job_timeout(ngx_event_t *ev);
 static void kg_redis_job_persist(kg_redis_job_t *job);
 static void kg_redis_job_give_up(kg_redis_job_t *job);
+static ngx_uint_t kg_redis_job_wanted(const kg_redis_job_t *job);
 static void kg_redis_job_post(kg_redis_job_t *job);
 static ngx_uint_t kg_redis_job_has_late(kg_redis_job_t *job);
 static void kg_redis_run(ngx_event_t *ev);
@@ -308,6 +309,22 @@ kg_redis_job_refuse(kg_redis_job_t *job)
 }
 
 
+/*
+ * 1 while a command is still to be executed: one whose time is over, or that
+ * was abandoned, is not.
+ */
+
+static ngx_uint_t
+kg_redis_job_wanted(const kg_redis_job_t *job)
+{
+    if (job->persist) {
+        return 1;
+    }
+
+    return job->handler ? (job->waits && !job->posted) : !job->expired;
+}
+
+
 void
 kg_redis_job_reply(kg_redis_job_t *job, redisReply *reply)
 {
@@ -324,7 +341,7 @@ kg_redis_job_reply(kg_redis_job_t *job, redisReply *reply)
     }
 
     if (job->script != KG_SCRIPT_NONE
-        && ((job->waits && !job->posted) || job->persist)
+        && kg_redis_job_wanted(job)
         && kg_redis_error_is(reply, "NOSCRIPT")
         && kg_redis_job_eval(job) == NGX_OK)
     {
