@@ -33,10 +33,10 @@ class Idem:
         self._settle = self.client.register_script(texts["settle"])
 
     def claim(self, owner=OWNER, fingerprint=PRINT_A, lease=30000, id="req_1",
-              retention=HOUR, on_unknown="refuse"):
+              retention=HOUR, on_unknown="refuse", inline=0):
         return self._claim(keys=["idem"], args=[
             owner, fingerprint, lease, retention, id, "POST /v1/loads",
-            on_unknown])
+            on_unknown, inline])
 
     def settle(self, action, owner=OWNER, answer=b"", id="req_1"):
         return self._settle(keys=["idem"], args=[
@@ -96,6 +96,17 @@ def test_completed(idem):
     assert idem.settle("complete", answer=sealed) == 1
     assert idem.claim(owner=OTHER, id="req_2") \
         == [b"completed", sealed, b"req_1"]
+
+
+def test_completed_with_a_large_answer(idem):
+    """It does not come where it would hold up others."""
+    idem.claim()
+    idem.settle("complete", answer=b"x" * 1000)
+
+    assert idem.claim(owner=OTHER, inline=999) == [b"large"]
+    assert idem.claim(owner=OTHER, inline=1000)[0] == b"completed"
+    assert idem.claim(owner=OTHER, fingerprint=PRINT_B, inline=1) \
+        == [b"conflict"]
 
 
 def test_completed_with_an_empty_answer(idem):
@@ -279,6 +290,7 @@ def test_a_state_that_is_none(idem):
     lambda idem: idem.claim(fingerprint=b"short"),
     lambda idem: idem.claim(lease=0),
     lambda idem: idem.claim(retention=0),
+    lambda idem: idem.claim(inline="x"),
     lambda idem: idem.settle("complete", owner=b"short"),
     lambda idem: idem.settle("finish"),
 ])
@@ -346,7 +358,9 @@ def test_scripts_touch_their_keys_alone(make_redis, texts):
     assert client.eval(texts["limit"], 2, "mine:a", "mine:b",
                        1, 5, 60, 5, 60)[0] == 1
     assert client.eval(texts["claim"], 1, "mine:c", OWNER, PRINT_A, 1000,
-                       HOUR, "req_1", "route") == [b"claimed"]
+                       HOUR, "req_1", "route", "refuse", 0) == [b"claimed"]
+    assert client.eval(texts["resolve"], 1, "mine:c", "show")[0] \
+        == b"in_progress"
     assert client.eval(texts["settle"], 1, "mine:c", "complete", OWNER,
                        PRINT_A, HOUR, "req_1", "route", b"x") == 1
     assert client.eval(texts["cas"], 1, "mine:d", "", "x") == 1

@@ -20,6 +20,9 @@
 
 #define NGX_HTTP_KEYGATE_BUFFERED       0x08    /* in r->buffered */
 
+/* Answers longer than this go by the connection for large values, bytes. */
+#define NGX_HTTP_KEYGATE_BULK           16384
+
 
 typedef struct ngx_http_keygate_ctx_s     ngx_http_keygate_ctx_t;
 typedef struct ngx_http_keygate_lookup_s  ngx_http_keygate_lookup_t;
@@ -61,6 +64,7 @@ typedef enum {
     NGX_HTTP_KEYGATE_IN_PROGRESS,
     NGX_HTTP_KEYGATE_OUTCOME_UNKNOWN,
     NGX_HTTP_KEYGATE_COMPLETED,
+    NGX_HTTP_KEYGATE_LARGE,         /* the same, to be asked for again */
     NGX_HTTP_KEYGATE_NOT_KEPT
 } ngx_http_keygate_granted_t;
 
@@ -179,6 +183,7 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     body_read:1;
     unsigned                     hashed:1;      /* the fingerprint is made */
     unsigned                     unclaimable:1; /* Redis did not answer */
+    unsigned                     large:1;       /* the stored answer is */
     unsigned                     as_it_is:1;    /* a replay: do not shape */
     unsigned                     shape:1;       /* the body is replaced */
     unsigned                     keep:1;        /* ... is stored */

@@ -13,6 +13,7 @@
 
 
 #define NGX_HTTP_KEYGATE_RETRY_MAX  30      /* s, of idempotency_in_progress */
+#define NGX_HTTP_KEYGATE_LARGE_TIME 1000    /* ms, beside command= */
 
 
 static ngx_int_t ngx_http_keygate_claimed_page(ngx_http_request_t *r,
@@ -41,6 +42,7 @@ static const struct {
     { ngx_string("in_progress"), NGX_HTTP_KEYGATE_IN_PROGRESS },
     { ngx_string("unknown"), NGX_HTTP_KEYGATE_OUTCOME_UNKNOWN },
     { ngx_string("completed"), NGX_HTTP_KEYGATE_COMPLETED },
+    { ngx_string("large"), NGX_HTTP_KEYGATE_LARGE },
     { ngx_string("unavailable"), NGX_HTTP_KEYGATE_NOT_KEPT },
     { ngx_null_string, NGX_HTTP_KEYGATE_NOT_ASKED }
 };
@@ -276,20 +278,26 @@ ngx_http_keygate_body_read(ngx_http_request_t *r)
 }
 
 
-/* claim.lua: owner, fingerprint, lease, retention, id, route, on_unknown */
+/*
+ * claim.lua: owner, fingerprint, lease, retention, id, route, on_unknown, and
+ * how long an answer may be that comes by the connection of all the others.
+ */
 
 static ngx_int_t
 ngx_http_keygate_claim(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_str_t                      argv[8];
+    ngx_str_t                      argv[9];
     kg_redis_cmd_t                 cmd;
     ngx_http_keygate_claim_t      *claim;
     ngx_http_keygate_idem_conf_t  *idem;
+    ngx_http_keygate_main_conf_t  *mcf;
+    u_char                         inline_max[NGX_INT32_LEN];
     u_char                         lease[NGX_INT64_LEN];
     u_char                         retention[NGX_INT64_LEN];
 
     claim = ctx->claim;
     idem = ctx->route->idem;
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
     argv[0] = claim->name;
 
@@ -315,11 +323,23 @@ ngx_http_keygate_claim(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         ngx_str_set(&argv[7], "refuse");
     }
 
+    argv[8].data = inline_max;
+    argv[8].len = ngx_sprintf(inline_max, "%d",
+                              ctx->large ? 0 : NGX_HTTP_KEYGATE_BULK)
+                  - inline_max;
+
     ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
+
+    if (ctx->large) {
+        cmd.bulk = 1;
+        cmd.timeout = kg_redis_conf(mcf->client[NGX_HTTP_KEYGATE_IDEMPOTENCY])
+                      ->command
+                      + NGX_HTTP_KEYGATE_LARGE_TIME;
+    }
 
     cmd.script = KG_SCRIPT_CLAIM;
     cmd.nkeys = 1;
-    cmd.argc = 8;
+    cmd.argc = 9;
     cmd.argv = argv;
     cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);
 
@@ -437,6 +457,14 @@ ngx_http_keygate_claim_answered(ngx_http_keygate_ctx_t *ctx,
         ctx->retry_after = ngx_min(ctx->retry_after,
                                    NGX_HTTP_KEYGATE_RETRY_MAX);
         break;
+
+    case NGX_HTTP_KEYGATE_LARGE:
+        if (ctx->large) {
+            goto malformed;
+        }
+
+        ctx->large = 1;
+        return;
 
     case NGX_HTTP_KEYGATE_COMPLETED:
         if (!kg_redis_is(op->reply, REDIS_REPLY_ARRAY, 3)

@@ -19,9 +19,6 @@
 /* How long an outcome is sent again, ms. */
 #define NGX_HTTP_KEYGATE_PERSIST  600000
 
-/* Answers from this size on go by the connection for large values, bytes. */
-#define NGX_HTTP_KEYGATE_BULK     16384
-
 
 static ngx_http_keygate_outcome_t ngx_http_keygate_usual(
     ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx);
@@ -384,7 +381,7 @@ ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx, const char *action,
     cmd.argc = n;
     cmd.argv = argv;
     cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);
-    cmd.bulk = (sealed && sealed->len >= NGX_HTTP_KEYGATE_BULK);
+    cmd.bulk = (sealed && sealed->len > NGX_HTTP_KEYGATE_BULK);
     cmd.persist = NGX_HTTP_KEYGATE_PERSIST;
 
     if (wait) {

@@ -3,7 +3,8 @@
 -- KEYS[1]  the record
 -- ARGV     owner (16 bytes), fingerprint (32 bytes), lease in ms, retention
 --          in ms, this request's id, its route, and what becomes of a first
---          request whose outcome is not known: "refuse" or "forward"
+--          request whose outcome is not known: "refuse" or "forward"; and
+--          the bytes of an answer that may come, 0: any number
 --
 -- {'claimed'}                      it is ours, also when we had it already;
 --                                  or, with "forward", we take it over
@@ -11,6 +12,8 @@
 -- {'in_progress', age in ms}       the first one is running
 -- {'unknown', first id}            whether it was executed is not known
 -- {'completed', answer, first id}  the sealed answer
+-- {'large'}                        the same, and it has more bytes: ask again
+--                                  by a connection that it may hold up
 -- {'unavailable', first id}        executed, its answer was not kept
 --
 -- The record is one packed string: version, state, owner, fingerprint,
@@ -24,10 +27,12 @@ local unpack, sub = struct.unpack, string.sub
 
 local key, owner, fingerprint = KEYS[1], ARGV[1], ARGV[2]
 local lease, retention = tonumber(ARGV[3]), tonumber(ARGV[4])
+local inline = tonumber(ARGV[8])
 local id, route, forward = ARGV[5], ARGV[6], ARGV[7] == 'forward'
 
 if #owner ~= 16 or #fingerprint ~= 32 or #id > 65535 or #route > 65535
     or not lease or not retention or lease < 1 or retention < 1
+    or not inline
 then
     return redis.error_reply('KGARGS of claim')
 end
@@ -74,6 +79,10 @@ end
 local first_id = sub(value, 75, 74 + idlen)
 
 if state == 'C' then
+    if inline > 0 and len > inline then
+        return {'large'}
+    end
+
     return {'completed', sub(value, 75 + idlen + routelen), first_id}
 end
 

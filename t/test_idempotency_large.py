@@ -1,0 +1,183 @@
+"""Large answers are kept whole, go by a connection of their own, and hold up
+nothing."""
+
+import gzip
+import os
+import threading
+import time
+
+import pytest
+
+from checks import check_request_id
+from harness.ports import wait_for
+from test_idempotency import LOADS, check_replay, send, write
+from test_idempotency_claims import state
+
+GATE = dict(
+    workers="1", idempotency="keygate_idempotency max_response=8m;",
+    policies="keygate_policy default rate=100000r/m by=key;",
+    redis_parameters="connect=1s command=1s dead=5s")
+
+MEGA = 1024 * 1024
+SIZES = [16300, 16384, 16385, 65536, 256 * 1024, MEGA, 8 * MEGA]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_byte_for_byte(gate, upstream, size):
+    """To HTTP/1.1, HTTP/1.0 and HTTP/2."""
+    key = gate.key()
+    body = os.urandom(size)
+    upstream.answer(201, {"Content-Type": "application/octet-stream",
+                          "Location": "/v1/loads/1"}, body)
+    first = write(gate, key)
+    assert first.body == body
+
+    wait_for(lambda: state(gate, key) == b"C", what="stored answer")
+    check_replay(first, write(gate, key))
+    check_replay(first, write(gate, key, version="HTTP/1.0"))
+    with gate.h2() as client:
+        again = client.post(LOADS, content=b'{"externalId":"L-1"}', headers={
+            "Authorization": f"Bearer {key.token}", "Idempotency-Key": "k",
+            "Content-Type": "application/json"})
+    assert again.content == body
+    assert again.headers["location"] == "/v1/loads/1"
+    assert again.headers["original-request-id"] == check_request_id(first)
+    assert len(upstream.requests) == 1
+
+
+def named(words, key):
+    return any(key.org.encode() in word for word in words)
+
+
+def test_connection_of_their_own(make_gate, make_relay, redis, upstream):
+    """What is slow to come holds up neither limits nor claims."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, **{**GATE, "redis_parameters":
+                                             "connect=1s command=2s dead=5s"})
+    key, other = gate.key(), gate.key()
+    upstream.answer(body=os.urandom(4 * MEGA), times=1)
+    first = write(gate, key)
+    wait_for(lambda: state(gate, key) == b"C", what="stored answer")
+    assert write(gate, other, "warm").status == 200
+
+    slow = relay.replace("EVALSHA", None, times=0)
+    slow.fits = lambda words: named(words, key) and words[-1] == b"0"
+    slow.delay = 0.7
+    done = []
+    thread = threading.Thread(target=lambda: done.append(write(gate, key)))
+    thread.start()
+    wait_for(lambda: slow.hits, what="the answer on its way")
+
+    start = time.monotonic()
+    for i in range(5):
+        assert write(gate, other, f"k{i}").status == 200
+    assert time.monotonic() - start < 0.6 and not done
+    thread.join()
+    check_replay(first, done[0])
+
+
+def test_storing_holds_up_nothing(make_gate, make_relay, redis, upstream):
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, **{**GATE, "redis_parameters":
+                                             "connect=1s command=2s dead=5s"})
+    key, other = gate.key(), gate.key()
+    for idem in ("one", "two"):
+        assert write(gate, other, idem).status == 200
+    upstream.answer(body=os.urandom(MEGA), times=1)
+    slow = relay.replace("EVALSHA", None, times=0)
+    slow.fits = lambda words: named(words, key) and b"complete" in words
+    slow.delay = 0.7
+
+    with gate.connect() as client:
+        send(client, key)
+        wait_for(lambda: slow.hits, what="the answer on its way")
+        start = time.monotonic()
+        for i in range(5):
+            assert write(gate, other, f"k{i}").status == 200
+        assert time.monotonic() - start < 0.6
+        assert len(client.read().body) == MEGA
+
+
+def test_large_answer_that_is_resolved_on_its_way(make_gate, make_relay,
+                                                  redis, upstream):
+    """Between the two questions the key is freed: it is claimed, and the
+    write is executed, once."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, **GATE)
+    key = gate.key()
+    upstream.answer(body=os.urandom(MEGA))
+    write(gate, key)
+    wait_for(lambda: state(gate, key) == b"C", what="stored answer")
+
+    late = relay.replace("EVALSHA", None, times=0, delay=0.3)
+    late.fits = lambda words: named(words, key) and words[-1] == b"16384"
+    done = []
+    thread = threading.Thread(target=lambda: done.append(write(gate, key)))
+    thread.start()
+    wait_for(lambda: late.hits, what="the first question")
+    redis.client.delete(f"kg:idem:{{{key.org}}}:test:k")
+    thread.join()
+
+    assert done[0].status == 200
+    assert done[0].get("Idempotent-Replayed") is None
+    assert len(upstream.requests) == 2
+    wait_for(lambda: state(gate, key) == b"C", what="stored answer")
+    relay.reset()
+    check_replay(done[0], write(gate, key))
+
+
+def test_bulk_connection_lost(make_gate, make_relay, redis, upstream):
+    """The replay fails and may be repeated; nothing runs."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, **GATE)
+    key = gate.key()
+    upstream.answer(body=os.urandom(MEGA))
+    first = write(gate, key)
+    wait_for(lambda: state(gate, key) == b"C", what="stored answer")
+
+    rule = relay.replace("EVALSHA", b"-ERR no\r\n", times=0)
+    rule.fits = lambda words: named(words, key) and words[-1] == b"0"
+    assert write(gate, key).status == 503
+    relay.reset()
+    check_replay(first, write(gate, key))
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("accepts", [None, "gzip"])
+@pytest.mark.parametrize("how", [dict(), dict(chunked=True)],
+                         ids=["length", "chunked"])
+def test_compressed_on_its_way_out(make_gate, upstream, accepts, how):
+    """What is stored is what the upstream sent; gzip is each client's own."""
+    gate = make_gate(**GATE, http="gzip on; gzip_types *; gzip_min_length 1;")
+    key = gate.key()
+    body = b"text " * 100000
+    upstream.answer(body=body, **how)
+    headers = {"Accept-Encoding": accepts} if accepts else {}
+    first = write(gate, key, headers=headers)
+    packed = write(gate, key, headers={"Accept-Encoding": "gzip"})
+    plain = write(gate, key)
+
+    assert first.get("Content-Encoding") == accepts
+    assert packed.get("Content-Encoding") == "gzip"
+    assert gzip.decompress(packed.body) == plain.body == body
+    assert plain.get("Content-Encoding") is None
+    assert len(upstream.requests) == 1
+
+
+def test_what_is_stored_is_not_readable(gate, upstream, redis):
+    """Every value of Redis, also of an answer in many pieces."""
+    key = gate.key()
+    secret = b"whsec_9Zq7Lm3"
+    upstream.answer(body=secret + b"-" * 100000 + secret)
+    write(gate, key)
+    wait_for(lambda: state(gate, key) == b"C", what="stored answer")
+
+    client = redis.client
+    for name in client.scan_iter("*"):
+        kind = client.type(name)
+        value = (client.get(name) if kind == b"string" else
+                 repr(client.hgetall(name)).encode() if kind == b"hash" else
+                 repr(client.zrange(name, 0, -1)).encode()
+                 if kind == b"zset" else
+                 repr(client.xrange(name)).encode())
+        assert secret not in value and b"-----" not in value, name
