@@ -26,6 +26,7 @@ import time
 from dataclasses import dataclass
 
 import errors
+import idempotency
 import keys
 import redis
 import request_id
@@ -243,6 +244,10 @@ class ErrorBench(errors.Counting, Bench):
     """It counts instructions, too."""
 
 
+class WriteBench(idempotency.Writing, Bench):
+    """Its load are writes."""
+
+
 def median_ratio(runs, member):
     """Of a gateway's slice to the mean of its two neighbours."""
     return statistics.median(
@@ -291,6 +296,9 @@ def command_line():
                "  room              bytes of zone a key takes\n"
                "  million           CPU per request with KEYS=1000000 in use, "
                "to a thousand\n"
+               "  idempotency       CPU of a write that happens once, and of "
+               "its replay, to that\n                    of a bare POST; "
+               "Redis memory of a stored answer\n"
                "\nalone, of src/core:\n"
                "  request_id        ns an id, and how many of COUNT=10000000 "
                "are the same,\n                    made by PROCESSES=16\n"
@@ -302,7 +310,8 @@ def command_line():
                         help="default: all of them")
     args = parser.parse_args()
 
-    if args.scenario == ["errors"] or alone_with_keys(args.scenario):
+    if (args.scenario in (["errors"], ["idempotency"])
+        or alone_with_keys(args.scenario)):
         return args.scenario
 
     for name in args.scenario:
@@ -332,6 +341,10 @@ def main():
 
     if alone_with_keys(names):
         keys.main(KeyBench(seconds, connections), names[0], rounds)
+        return
+
+    if names == ["idempotency"]:
+        idempotency.main(WriteBench(seconds, connections), rounds)
         return
 
     slices = 1 + 2 * rounds * len(names)
