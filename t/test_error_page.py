@@ -255,6 +255,24 @@ def test_what_runs_a_write_once_is_accepted(nginx_t, routes, proxy):
     assert rc == 0, stderr
 
 
+IMAGES = "load_module /usr/lib/nginx/modules/ngx_http_image_filter_module.so;"
+
+
+@pytest.mark.dynamic
+@pytest.mark.parametrize("location, accepted", [
+    ("image_filter size;", False), ("image_filter off;", True),
+    ("image_filter size; keygate off;", True), ("", True)])
+def test_image_filter_is_refused(nginx_t, location, accepted):
+    """It has our bit in r->buffered."""
+    rc, stderr = nginx_t(
+        main=IMAGES, routes=IDEMPOTENT % "", proxy="return 204;",
+        server="location /x { proxy_ignore_client_abort on; "
+               f"proxy_pass http://127.0.0.1:1; {location} }}")
+
+    assert (rc == 0) is accepted, stderr
+    assert accepted or ("/x" in stderr and "image_filter" in stderr)
+
+
 def test_an_error_of_the_cache_is_still_the_upstreams(make_gate, upstream):
     gate = make_gate(
         http="proxy_cache_path %%FOLDER%%/cache keys_zone=c:1m;",

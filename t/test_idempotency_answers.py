@@ -44,6 +44,46 @@ def test_success_is_replayed(gate, upstream, status, headers, body):
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("status, headers, body", [
+    (201, {"Location": "/v1/loads/1"}, {"id": 1}), (202, {}, {"a": True}),
+    (204, {}, None), (200, {}, b""), (201, {"Location": "/x"}, b""),
+    (303, {"Location": "https://example.com/x"}, b""),
+    (422, {}, {"field": "weight"})])
+def test_the_same_over_every_protocol(make_gate, upstream, status, headers,
+                                      body):
+    """First over HTTP/2 or HTTP/1.1, replayed over both, to clients that
+    take gzip and clients that do not."""
+    gate = make_gate(**GATE, http="gzip on; gzip_types *; gzip_min_length 1;")
+    key = gate.key()
+    upstream.answer(status, headers, body)
+
+    for idem, over_http2 in (("one", True), ("two", False)):
+        sent = {"Authorization": f"Bearer {key.token}",
+                "Idempotency-Key": idem, "Content-Type": "application/json"}
+        with gate.h2() as client:
+            def http2(accepts):
+                return client.post(LOADS, content=BODY, headers={
+                    **sent, "Accept-Encoding": accepts})
+
+            first = http2("identity") if over_http2 else write(gate, key, idem)
+            content = first.content if over_http2 else first.body
+            for accepts in ("gzip", "identity"):
+                again = http2(accepts)
+                assert (again.status_code, again.content) == (status, content)
+                assert again.headers["idempotent-replayed"] == "true"
+                for name, value in headers.items():
+                    assert again.headers.get_list(name) == [value]
+
+        packed = write(gate, key, idem, headers={"Accept-Encoding": "gzip"})
+        plain = write(gate, key, idem)
+        assert packed.status == plain.status == status
+        assert plain.body == content
+        assert (gzip.decompress(packed.body) if packed.get("Content-Encoding")
+                else packed.body) == content
+
+    assert len(upstream.requests) == 2
+
+
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 412, 415, 422,
                                     451, 500, 501, 505, 507])
 def test_final_error_is_replayed(gate, upstream, status):
@@ -405,6 +445,41 @@ def test_event_stream_is_not_held(make_gate):
     check_error(answer, 409, "idempotency_replay_unavailable",
                 answer.error["details"])
     assert answer.error["details"]["originalRequestId"].encode() in received
+
+
+def test_change_of_protocol_is_not_held(make_gate):
+    """101: what follows is no answer; the key says that it was executed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gate = make_gate(
+            location="proxy_set_header Upgrade $http_upgrade;"
+                     "proxy_set_header Connection upgrade;",
+            proxy=f"proxy_pass http://127.0.0.1:{server.getsockname()[1]};")
+        key = gate.key()
+        client = gate.connect()
+        client.send(f"POST {LOADS} HTTP/1.1\r\nHost: localhost\r\n"
+                    f"Authorization: Bearer {key.token}\r\n"
+                    "Idempotency-Key: k\r\nUpgrade: echo\r\n"
+                    "Content-Type: application/json\r\nConnection: upgrade\r\n"
+                    f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY)
+        stream, _ = server.accept()
+
+        with stream:
+            stream.recv(65536)
+            stream.sendall(b"HTTP/1.1 101 Switching Protocols\r\n"
+                           b"Upgrade: echo\r\nConnection: upgrade\r\n\r\nhi")
+            received = b""
+            while b"hi" not in received:
+                received += client.sock.recv(65536)
+            client.send(b"there")
+            assert stream.recv(100) == b"there"
+            wait_for(lambda: write(gate, key).code
+                     != "idempotency_in_progress", 2, "the tombstone")
+            answer = write(gate, key)
+        client.close()
+
+    assert received.startswith(b"HTTP/1.1 101 ")
+    check_error(answer, 409, "idempotency_replay_unavailable",
+                answer.error["details"])
 
 
 def test_large_answer_replayed_to_a_slow_client(gate, upstream):

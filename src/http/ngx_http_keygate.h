@@ -512,10 +512,7 @@ ngx_int_t ngx_http_keygate_durable(ngx_http_keygate_ctx_t *ctx);
 void ngx_http_keygate_durable_leave(ngx_http_keygate_claim_t *claim);
 
 
-/* ngx_http_keygate_settle.c: the answer of a claimed write */
-
-/* 1 when there is a claim of this request that is not settled. */
-ngx_uint_t ngx_http_keygate_claimed(ngx_http_keygate_ctx_t *ctx);
+/* ngx_http_keygate_outcome.c */
 
 /*
  * What the request came to, by what was sent to upstreams and what they said;
@@ -534,6 +531,12 @@ ngx_uint_t ngx_http_keygate_again(ngx_http_request_t *r,
  */
 void ngx_http_keygate_freeze(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
+
+
+/* ngx_http_keygate_settle.c: the answer of a claimed write */
+
+/* 1 when there is a claim of this request that is not settled. */
+ngx_uint_t ngx_http_keygate_claimed(ngx_http_keygate_ctx_t *ctx);
 
 /* The claim's lease is prolonged as long as its write runs. */
 void ngx_http_keygate_renew(ngx_http_keygate_ctx_t *ctx);

@@ -110,7 +110,7 @@ typedef struct {
 } ngx_http_keygate_limit_t;
 
 
-/* What a write came to; see ngx_http_keygate_settle.c. */
+/* What a write came to; see ngx_http_keygate_outcome.c. */
 typedef enum {
     NGX_HTTP_KEYGATE_RELEASE = 0,   /* surely not executed */
     NGX_HTTP_KEYGATE_UNKNOWN,
@@ -350,6 +350,10 @@ void ngx_http_keygate_conf_idem_init(ngx_http_keygate_idem_conf_t *idem);
  */
 ngx_int_t ngx_http_keygate_conf_idem(ngx_conf_t *cf,
     ngx_http_keygate_idem_conf_t *idem, ngx_str_t *param);
+
+/* Refuses image_filter where claimed writes are answered. */
+char *ngx_http_keygate_conf_images(ngx_conf_t *cf,
+    ngx_http_keygate_loc_conf_t *conf);
 
 /* Gives what is unset its default, and every route what it did not set. */
 char *ngx_http_keygate_conf_writes(ngx_conf_t *cf,

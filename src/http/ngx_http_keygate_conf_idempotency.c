@@ -430,3 +430,51 @@ ngx_http_keygate_conf_write(ngx_conf_t *cf,
 
     return NGX_CONF_OK;
 }
+
+
+/*
+ * image_filter has the same bit of r->buffered as we, and would send what waits
+ * for Redis.  Its configuration begins with what it does, 0: nothing.
+ */
+
+char *
+ngx_http_keygate_conf_images(ngx_conf_t *cf, ngx_http_keygate_loc_conf_t *conf)
+{
+    ngx_uint_t                 i, *filter;
+    ngx_module_t              *module;
+    ngx_http_conf_ctx_t       *ctx;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (conf->mode != NGX_HTTP_KEYGATE_ON || !conf->table->idempotent) {
+        return NGX_CONF_OK;
+    }
+
+    ctx = cf->ctx;
+
+    for (i = 0; cf->cycle->modules[i]; i++) {
+        module = cf->cycle->modules[i];
+
+        if (module->type != NGX_HTTP_MODULE
+            || ngx_strcmp(module->name, "ngx_http_image_filter_module") != 0)
+        {
+            continue;
+        }
+
+        filter = ctx->loc_conf[module->ctx_index];
+
+        if (*filter == 0 || *filter == NGX_CONF_UNSET_UINT) {
+            break;
+        }
+
+        clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "location \"%V\" has \"image_filter\" and routes \"%V\" "
+                      "with \"idempotency=\": give the images a location with "
+                      "other routes, or \"keygate off\"", &clcf->name,
+                      &conf->table->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}

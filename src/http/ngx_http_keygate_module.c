@@ -372,7 +372,11 @@ ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                       "and \"idempotency=\" do not apply there", &clcf->name);
     }
 
-    return ngx_http_keygate_check_proxy(cf, conf);
+    if (ngx_http_keygate_check_proxy(cf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_keygate_conf_images(cf, conf);
 }
 
 
