@@ -224,6 +224,7 @@ def test_one_command_a_request_on_a_warm_key(make_gate, make_relay, redis):
         keygate_policy org rate=90r/m by=org;""",
         gate="keygate partner; keygate_limit default org;")
     key = gate.key()
+    gate.watched()
     spend(gate, key, 2)
     before, scripts = len(relay.commands), redis.calls("evalsha")
 
