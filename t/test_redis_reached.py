@@ -43,7 +43,8 @@ def test_password(make_gate, make_redis):
 def test_user_with_few_rights(make_gate, make_redis):
     redis = make_redis(acl={
         "kg": "on >word ~kg:* resetchannels -@all +get +set +del +time "
-              "+eval +evalsha +select +ping +info +script|load"})
+              "+getrange +setrange +pexpire +eval +evalsha +select +ping "
+              "+info +script|load"})
     gate = make_gate(redis=redis, files={"word": "word"},
                      redis_parameters="user=kg password_file=%%FOLDER%%/word "
                                       + PARAMETERS, **ONE)

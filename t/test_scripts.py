@@ -4,6 +4,7 @@ of limits are in test_scripts_limit.py."""
 
 import concurrent.futures
 import os
+import struct
 import time
 
 import pytest
@@ -352,11 +353,11 @@ def test_compare_and_set_loses_no_edit(redis, cas):
 def test_scripts_touch_their_keys_alone(make_redis, texts):
     """As a user who may touch those keys and no others."""
     server = make_redis(acl={"gate": "on >pw ~mine:* +eval +time +get +set "
-                             "+del"})
+                             "+del +getrange +setrange +pexpire"})
     client = server.connect(username="gate", password="pw")
 
-    assert client.eval(texts["limit"], 2, "mine:a", "mine:b",
-                       1, 5, 60, 5, 60)[0] == 1
+    assert client.eval(texts["limit"], 2, "mine:a", "mine:b", struct.pack(
+        "<IBIIBII", 1, 0, 5, 60, 0, 5, 60))[:4] == b"\1\0\0\0"
     assert client.eval(texts["claim"], 1, "mine:c", OWNER, PRINT_A, 1000,
                        HOUR, "req_1", "route", "refuse", 0) == [b"claimed"]
     assert client.eval(texts["resolve"], 1, "mine:c", "show")[0] \

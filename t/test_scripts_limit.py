@@ -4,7 +4,7 @@ Redis's clock cannot be set, so most tests run the script with its one call of
 TIME replaced by a clock of their own; the others wait.
 """
 
-import dataclasses
+import struct
 import time
 
 import pytest
@@ -12,9 +12,8 @@ import redis as redis_py
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import scripts
-
-SECOND = 1000000
+from harness import limits, scripts
+from harness.limits import NEVER, SECOND, Answer, Policy
 
 
 @pytest.fixture(scope="module")
@@ -22,56 +21,28 @@ def texts(tmp_path_factory):
     return scripts.shipped(tmp_path_factory.mktemp("scripts"))
 
 
-class Limit:
-    """limit.lua, on Redis's clock or on one that stands at .now (us)."""
-
-    def __init__(self, redis, text, clock=False):
-        self.client = redis.client
-        self.client.flushall()
-        self.now = None
-
-        if clock:
-            assert text.count("redis.call('TIME')") == 1
-            text = text.replace("redis.call('TIME')",
-                                "redis.call('MGET', 'clock:s', 'clock:us')")
-            self.now = 1700000000 * SECOND
-
-        self.script = self.client.register_script(text)
-
-    def __call__(self, policies, cost=1, keys=None):
-        """policies: [(limit, window in seconds)]."""
-        if self.now is not None:
-            self.client.mset({"clock:s": self.now // SECOND,
-                              "clock:us": self.now % SECOND})
-
-        keys = keys or [f"limit:{n}" for n in range(len(policies))]
-        args = [cost] + [number for policy in policies for number in policy]
-        return Decision(*self._split(self.script(keys=keys, args=args)))
-
-    @staticmethod
-    def _split(reply):
-        assert len(reply) >= 3 and len(reply) % 2 == 1
-        assert all(isinstance(number, int) for number in reply)
-        return bool(reply[0]), reply[1], reply[2], reply[3::2], reply[4::2]
+@pytest.fixture(scope="module")
+def lib(tmp_path_factory):
+    return limits.library(tmp_path_factory.mktemp("core"))
 
 
-@dataclasses.dataclass
-class Decision:
-    granted: bool
-    policy: int
-    relief: int
-    remaining: list
-    reset: list
+class Limit(limits.Script):
+    """The script; policies are Policy or (limit, window in seconds)."""
+
+    def __call__(self, policies, cost=1, keys=None, **asked):
+        return super().__call__([
+            policy if isinstance(policy, Policy) else Policy(*policy)
+            for policy in policies], keys, cost=cost, **asked)
 
 
 @pytest.fixture
-def limit(redis, texts):
-    return Limit(redis, texts["limit"], clock=True)
+def limit(redis, lib, texts):
+    return Limit(redis, lib, texts["limit"], clock=True)
 
 
 @pytest.fixture
-def limit_now(redis, texts):
-    return Limit(redis, texts["limit"])
+def limit_now(redis, lib, texts):
+    return Limit(redis, lib, texts["limit"])
 
 
 def ms(us):
@@ -93,8 +64,9 @@ class Oracle:
         """(when it leaves, count) of what counts, oldest first."""
         slices = {}
         for at, count in self.admitted:
-            last, total = slices.get(at * 60 // self.window, (0, 0))
-            slices[at * 60 // self.window] = (max(last, at), total + count)
+            number = at // (self.window // 60)
+            last, total = slices.get(number, (0, 0))
+            slices[number] = (max(last, at), total + count)
         return [(last + self.window, total)
                 for last, total in slices.values() if last + self.window > now]
 
@@ -134,8 +106,8 @@ POLICIES = st.lists(st.tuples(st.integers(1, 25), st.integers(1, 3)),
 
 @settings(max_examples=150, deadline=None)
 @given(policies=POLICIES, steps=STEPS)
-def test_limit_is_the_strict_window(redis, texts, policies, steps):
-    limit = Limit(redis, texts["limit"], clock=True)
+def test_limit_is_the_strict_window(redis, lib, texts, policies, steps):
+    limit = Limit(redis, lib, texts["limit"], clock=True)
     oracles = [Oracle(window) for _, window in policies]
 
     for after, cost in steps:
@@ -152,14 +124,14 @@ def test_limit_is_the_strict_window(redis, texts, policies, steps):
         if all(relief == 0 for relief in reliefs):
             for oracle in oracles:
                 oracle.admitted.append((now, cost))
-            assert decision == Decision(
-                True, 0, 0, [most - cost for most in left],
+            assert decision == Answer(
+                1, 0, 0, 0, [most - cost for most in left],
                 [window * 1000 for _, window in policies])
             continue
 
-        worst = -1 if None in reliefs else max(reliefs)
-        first = reliefs.index(None if worst == -1 else worst) + 1
-        assert decision == Decision(False, first, worst, left, reset)
+        worst = NEVER if None in reliefs else max(reliefs)
+        first = reliefs.index(None if worst == NEVER else worst) + 1
+        assert decision == Answer(0, 0, first, worst, left, reset)
 
     for oracle, (most, _) in zip(oracles, policies):
         assert oracle.strict(most)
@@ -167,13 +139,13 @@ def test_limit_is_the_strict_window(redis, texts, policies, steps):
 
 @settings(max_examples=60, deadline=None)
 @given(most=st.integers(1, 6), window=st.integers(1, 3), steps=STEPS)
-def test_relief_is_the_first_moment(redis, texts, most, window, steps):
-    limit = Limit(redis, texts["limit"], clock=True)
+def test_relief_is_the_first_moment(redis, lib, texts, most, window, steps):
+    limit = Limit(redis, lib, texts["limit"], clock=True)
 
     for after, cost in steps:
         limit.now += after
         decision = limit([(most, window)], cost)
-        if decision.granted or decision.relief == -1:
+        if decision.granted or decision.relief == NEVER:
             continue
 
         refused, state = limit.now, limit.client.get("limit:0")
@@ -213,22 +185,22 @@ def test_an_entry_leaves_with_its_last_admission(limit):
     assert limit([(2, 60)], cost=2).granted
 
 
-def test_state_has_at_most_61_entries(limit):
+def test_state_is_at_most_a_kibibyte(limit):
     """What a state costs in memory does not grow with its limit."""
-    for _ in range(400):
+    for _ in range(1500):
         limit.now += 60 * SECOND // 200
         assert limit([(1000, 60)]).granted
 
-    assert limit.client.strlen("limit:0") <= 13 + 61 * 12
+    assert limit.client.strlen("limit:0") <= limits.STATE_MAX
 
 
 def test_refused_by_one_spends_nothing_on_others(limit):
-    assert limit([(1, 60), (5, 60)]).remaining == [0, 4]
+    assert limit([(1, 60), (5, 60)]).left == [0, 4]
     before = limit.client.mget("limit:0", "limit:1")
 
     decision = limit([(1, 60), (5, 60)])
-    assert (decision.granted, decision.policy) == (False, 1)
-    assert decision.remaining == [0, 4]
+    assert (decision.granted, decision.refusing) == (0, 1)
+    assert decision.left == [0, 4]
     assert limit.client.mget("limit:0", "limit:1") == before
 
     limit([(1, 60), (5, 60)], keys=["limit:0", "limit:new"])
@@ -241,15 +213,15 @@ def test_the_latest_relief_is_told(limit):
     limit.now += SECOND
 
     decision = limit(policies)
-    assert (decision.policy, decision.relief) == (2, 49000)
+    assert (decision.refusing, decision.relief) == (2, 49000)
     assert decision.reset == [9000, 49000, 29000]
 
 
 def test_more_than_the_limit_is_never(limit):
     decision = limit([(9, 60), (3, 10)], cost=4)
-    assert (decision.granted, decision.policy, decision.relief) \
-        == (False, 2, -1)
-    assert decision.remaining == [9, 3]
+    assert (decision.granted, decision.refusing, decision.relief) \
+        == (0, 2, NEVER)
+    assert decision.left == [9, 3]
     assert decision.reset == [0, 0]
     assert not limit.client.exists("limit:0", "limit:1")
 
@@ -261,7 +233,7 @@ def test_a_lowered_limit_refuses(limit):
 
     decision = limit([(2, 60)])
     assert not decision.granted
-    assert decision.remaining == [0]
+    assert decision.left == [0]
 
     # Four of the five have to leave before one more is within two.
     assert decision.relief == (60 - 10 + 3 * 2) * 1000
@@ -274,7 +246,7 @@ def test_clock_set_back_by_less_than_the_window(limit):
 
     assert limit([(2, 60)]).granted
     decision = limit([(2, 60)])
-    assert (decision.granted, decision.relief) == (False, 90000)
+    assert (decision.granted, decision.relief) == (0, 90000)
     assert decision.reset == [60000]
 
     limit.now += 90 * SECOND
@@ -289,7 +261,7 @@ def test_clock_set_back_by_more_than_the_window(limit):
 
     limit.now -= 3600 * SECOND
     decision = limit([(2, 60)])
-    assert (decision.granted, decision.relief) == (False, 60000)
+    assert (decision.granted, decision.relief) == (0, 60000)
 
     limit.now += 30 * SECOND
     assert limit([(2, 60)]).relief == 30000
@@ -298,37 +270,51 @@ def test_clock_set_back_by_more_than_the_window(limit):
     assert limit([(2, 60)], cost=2).granted
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda state: b"\x02" + state[1:],
-    lambda state: state[:-1],
-    lambda state: state + b"\0",
-    lambda state: state + b"\0" * 6,
-    lambda state: state[:13],
-    lambda state: b"",
-    lambda state: state[:1] + b"\0\0\0\7" + state[5:],
-], ids=["version", "short", "long", "half an entry",
-        "no entry", "empty", "total"])
-def test_a_strange_state_is_an_error(limit, spoil):
+@pytest.mark.parametrize("policy, spoil", [
+    ((5, 10), lambda state: b"\x01" + state[1:]),
+    ((5, 10), lambda state: b"\x03" + state[1:]),
+    ((5, 10), lambda state: state[:239]),
+    ((5, 10), lambda state: state[:13]),
+    ((5, 10), lambda state: state[:1] + b"\7\0\0\0" + state[5:]),
+    ((5, 10), lambda state: state[:41] + b"\2\1" + state[43:]),
+    (Policy(5, 1, 5), lambda state: b"\x02" + state[1:]),
+    (Policy(5, 1, 5), lambda state: state[:40]),
+    (Policy(5, 1, 5), lambda state: state + b"\0"),
+    (Policy(5, 1, 5), lambda state: b"\x03"),
+], ids=["an older version", "a bucket", "short", "no entry", "total", "blocks",
+        "bucket: a window", "bucket: short", "bucket: long",
+        "bucket: no more"])
+def test_a_strange_state_is_an_error(limit, policy, spoil):
     """As empty it would let a whole limit through again."""
-    assert limit([(5, 10)]).granted
-    strange = spoil(limit.client.get("limit:0"))
+    assert limit([policy]).granted
+    strange = spoil(limit.state())
     limit.client.set("limit:0", strange)
 
     # Where only the sum is wrong that shows when the last entry has left.
     limit.now += 10 * SECOND
 
     with pytest.raises(redis_py.ResponseError, match="^KGSTATE "):
-        limit([(5, 10)])
-    assert limit.client.get("limit:0") == strange
+        limit([policy])
+    assert limit.state() == strange
 
 
-@pytest.mark.parametrize("cost, policies", [
-    (0, [(5, 60)]), (-1, [(5, 60)]), (1.5, [(5, 60)]), ("x", [(5, 60)]),
-    (1, [(-1, 60)]), (1, [(2 ** 32, 60)]), (1, [(5, 0)]), (1, [("x", 60)]),
-])
-def test_arguments_of_limit(limit, cost, policies):
+@pytest.mark.parametrize("args", [
+    [struct.pack("<IBII", 0, 0, 5, 60)],
+    [struct.pack("<IBII", 1, 0, 5, 0)],
+], ids=["no cost", "no window"])
+def test_arguments_of_limit(limit, args):
     with pytest.raises(redis_py.ResponseError, match="^KGARGS "):
-        limit(policies, cost)
+        limit.raw(args, ["limit:0"])
+    assert not limit.client.exists("limit:0")
+
+
+@pytest.mark.parametrize("args", [
+    [b""], [b"x" * 12], [struct.pack("<IBII", 1, 1, 5, 60)],
+    [struct.pack("<IBII", 1, 0, 5, 60), b"short"],
+])
+def test_arguments_cut_off(limit, args):
+    with pytest.raises(redis_py.ResponseError):
+        limit.raw(args, ["limit:0"])
     assert not limit.client.exists("limit:0")
 
 

@@ -136,7 +136,7 @@ struct ngx_http_keygate_ctx_s {
 
     /* limit */
     ngx_uint_t                   napplied;
-    ngx_http_keygate_applied_t   applied[NGX_HTTP_KEYGATE_POLICIES_MAX];
+    ngx_http_keygate_applied_t   applied[KG_LIMIT_POLICIES_MAX];
 
     /* idempotency */
     ngx_http_keygate_claim_t    *claim;

@@ -10,8 +10,6 @@
 
 #define NGX_HTTP_KEYGATE_USAGE_RATE  16     /* bytes of a rate */
 
-/* More than any limit: limit.lua only says how they stand. */
-#define NGX_HTTP_KEYGATE_USAGE_COST  "4294967296"
 
 
 static void ngx_http_keygate_admin_usage_apply(
@@ -88,26 +86,28 @@ static ngx_int_t
 ngx_http_keygate_admin_usage_peek(ngx_http_keygate_admin_t *admin)
 {
     u_char                          *p;
-    ngx_str_t                       *argv, *number;
+    ngx_str_t                       *argv;
     ngx_uint_t                       i, n;
+    kg_limit_ask_t                   look;
     kg_redis_cmd_t                   cmd;
+    kg_limit_policy_t               *policies;
     ngx_http_keygate_usage_limit_t  *limit;
     ngx_http_keygate_admin_usage_t  *usage;
 
     usage = admin->data;
     n = usage->nlimits;
 
-    argv = ngx_palloc(admin->pool, (3 * n + 1) * sizeof(ngx_str_t));
-    p = ngx_pnalloc(admin->pool, (2 * n + 1) * NGX_INT32_LEN);
-
-    if (argv == NULL || p == NULL) {
-        return NGX_ERROR;
+    if (n == 0) {
+        return usage->done(admin);
     }
 
-    number = &argv[n];
+    argv = ngx_palloc(admin->pool, (n + 2) * sizeof(ngx_str_t));
+    policies = ngx_palloc(admin->pool, n * sizeof(kg_limit_policy_t));
+    p = ngx_pnalloc(admin->pool, KG_LIMIT_ARG_LEN(n) + KG_LIMIT_MORE_MAX);
 
-    ngx_str_set(number, NGX_HTTP_KEYGATE_USAGE_COST);
-    number++;
+    if (argv == NULL || policies == NULL || p == NULL) {
+        return NGX_ERROR;
+    }
 
     for (i = 0; i < n; i++) {
         limit = &usage->limits[i];
@@ -119,22 +119,26 @@ ngx_http_keygate_admin_usage_peek(ngx_http_keygate_admin_t *admin)
             return NGX_ERROR;
         }
 
-        number->data = p;
-        p = ngx_sprintf(p, "%uD", limit->rate.requests);
-        number->len = p - number->data;
-        number++;
-
-        number->data = p;
-        p = ngx_sprintf(p, "%uD", limit->rate.window);
-        number->len = p - number->data;
-        number++;
+        kg_limit_policy(&policies[i], &limit->rate, 0);
     }
+
+    argv[n].data = p;
+    argv[n].len = kg_limit_write_policies(p, 1, policies, n) - p;
+
+    /* No request: limit.lua only says how they stand. */
+
+    ngx_memzero(&look, sizeof(kg_limit_ask_t));
+    look.cost = 1;
+
+    p += argv[n].len;
+    argv[n + 1].data = p;
+    argv[n + 1].len = kg_limit_write_more(p, &look, n) - p;
 
     ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
 
     cmd.script = KG_SCRIPT_LIMIT;
     cmd.nkeys = n;
-    cmd.argc = number - argv;
+    cmd.argc = n + 2;
     cmd.argv = argv;
     cmd.slot = admin->org;
 
@@ -143,8 +147,6 @@ ngx_http_keygate_admin_usage_peek(ngx_http_keygate_admin_t *admin)
 }
 
 
-/* limit.lua: granted, policy, relief, (remaining, reset in ms) of each */
-
 static ngx_int_t
 ngx_http_keygate_admin_usage_stand(ngx_http_keygate_admin_t *admin,
     const redisReply *reply)
@@ -152,24 +154,25 @@ ngx_http_keygate_admin_usage_stand(ngx_http_keygate_admin_t *admin,
     u_char                           rate[NGX_HTTP_KEYGATE_USAGE_RATE];
     size_t                           len;
     json_t                          *entry, *route;
+    kg_str_t                         text;
     ngx_uint_t                       i;
-    redisReply                     **stand;
+    kg_limit_stand_t                 stand;
     ngx_http_keygate_usage_limit_t  *limit;
     ngx_http_keygate_admin_usage_t  *usage;
 
     usage = admin->data;
 
-    if (!kg_redis_is(reply, REDIS_REPLY_ARRAY, 3 + 2 * usage->nlimits)) {
+    if (!kg_redis_is(reply, REDIS_REPLY_STRING, 0)) {
         return NGX_ERROR;
     }
 
+    text.data = (u_char *) reply->str;
+    text.len = reply->len;
+
     for (i = 0; i < usage->nlimits; i++) {
         limit = &usage->limits[i];
-        stand = &reply->element[3 + 2 * i];
 
-        if (!kg_redis_is(stand[0], REDIS_REPLY_INTEGER, 0)
-            || !kg_redis_is(stand[1], REDIS_REPLY_INTEGER, 0))
-        {
+        if (kg_limit_read_stand(&text, usage->nlimits, i, &stand) != KG_OK) {
             return NGX_ERROR;
         }
 
@@ -183,9 +186,8 @@ ngx_http_keygate_admin_usage_stand(ngx_http_keygate_admin_t *admin,
                           "policy", limit->policy->name.data,
                           limit->policy->name.len, "route", route,
                           "rate", rate, len,
-                          "remaining", (json_int_t) stand[0]->integer,
-                          "reset",
-                          (json_int_t) (stand[1]->integer + 999) / 1000);
+                          "remaining", (json_int_t) stand.left,
+                          "reset", (json_int_t) (stand.reset + 999) / 1000);
 
         if (json_array_append_new(json_object_get(usage->answer, "limits"),
                                   entry)

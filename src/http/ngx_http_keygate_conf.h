@@ -18,6 +18,7 @@
 #include "kg_digest.h"
 #include "kg_error.h"
 #include "kg_idem.h"
+#include "kg_limit.h"
 #include "kg_rate.h"
 #include "kg_record.h"
 #include "kg_redis.h"
@@ -44,9 +45,8 @@
 #define NGX_HTTP_KEYGATE_ROLE_PORTAL    2
 #define NGX_HTTP_KEYGATE_ROLE_OPERATOR  3
 
-/* Policies of one list, and of a request: its location's and its route's. */
-#define NGX_HTTP_KEYGATE_LIST_MAX       8
-#define NGX_HTTP_KEYGATE_POLICIES_MAX   (2 * NGX_HTTP_KEYGATE_LIST_MAX)
+/* Policies of one list; a request has its location's and its route's. */
+#define NGX_HTTP_KEYGATE_LIST_MAX       (KG_LIMIT_POLICIES_MAX / 2)
 
 /* What the module's Redis data is split by (keygate_redis use=). */
 #define NGX_HTTP_KEYGATE_RECORDS        0

@@ -11,10 +11,6 @@
 #include "ngx_http_keygate.h"
 
 
-/* "NNNNNNNNNN" of cost, limit and window. */
-#define NGX_HTTP_KEYGATE_NUMBERS  (1 + 2 * NGX_HTTP_KEYGATE_POLICIES_MAX)
-
-
 static void ngx_http_keygate_apply(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_apply_list(ngx_http_keygate_ctx_t *ctx,
@@ -206,25 +202,17 @@ ngx_http_keygate_rate(ngx_http_keygate_main_conf_t *mcf, const kg_key_t *key,
 static ngx_int_t
 ngx_http_keygate_charge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    u_char                        *p;
-    ngx_str_t                     *number;
     ngx_uint_t                     i, n;
     kg_redis_cmd_t                 cmd;
+    kg_limit_policy_t              policies[KG_LIMIT_POLICIES_MAX];
     ngx_http_keygate_applied_t    *applied;
     ngx_http_keygate_main_conf_t  *mcf;
-    ngx_str_t                      argv[NGX_HTTP_KEYGATE_POLICIES_MAX
-                                        + NGX_HTTP_KEYGATE_NUMBERS];
-    u_char                         digits[NGX_HTTP_KEYGATE_NUMBERS]
-                                         [NGX_INT32_LEN];
+    ngx_str_t                      argv[KG_LIMIT_POLICIES_MAX + 1];
+    u_char                         packed[KG_LIMIT_ARG_LEN(KG_LIMIT_POLICIES_MAX)];
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
     n = ctx->napplied;
-    number = &argv[n];
-
-    number->data = (u_char *) "1";
-    number->len = 1;
-    number++;
 
     for (i = 0; i < n; i++) {
         applied = &ctx->applied[i];
@@ -236,22 +224,17 @@ ngx_http_keygate_charge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
             return NGX_ERROR;
         }
 
-        p = digits[2 * i];
-        number->data = p;
-        number->len = ngx_sprintf(p, "%uD", applied->rate.requests) - p;
-        number++;
-
-        p = digits[2 * i + 1];
-        number->data = p;
-        number->len = ngx_sprintf(p, "%uD", applied->rate.window) - p;
-        number++;
+        kg_limit_policy(&policies[i], &applied->rate, 0);
     }
+
+    argv[n].data = packed;
+    argv[n].len = kg_limit_write_policies(packed, 1, policies, n) - packed;
 
     ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
 
     cmd.script = KG_SCRIPT_LIMIT;
     cmd.nkeys = n;
-    cmd.argc = number - argv;
+    cmd.argc = n + 1;
     cmd.argv = argv;
     cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);
 
@@ -302,15 +285,13 @@ ngx_http_keygate_state(ngx_pool_t *pool, ngx_http_keygate_main_conf_t *mcf,
 }
 
 
-/* limit.lua: granted, refusing policy, relief ms, (remaining, reset) each */
-
 static void
 ngx_http_keygate_charged(ngx_http_keygate_ctx_t *ctx, kg_redis_op_t *op)
 {
-    ngx_uint_t                    i, n;
-    long long                     refusing, relief;
-    redisReply                  **elts;
-    ngx_http_keygate_applied_t   *applied;
+    kg_str_t                     text;
+    ngx_uint_t                   i, n;
+    kg_limit_answer_t            answer;
+    ngx_http_keygate_applied_t  *applied;
 
     n = ctx->napplied;
 
@@ -318,42 +299,37 @@ ngx_http_keygate_charged(ngx_http_keygate_ctx_t *ctx, kg_redis_op_t *op)
         goto down;
     }
 
-    if (!kg_redis_is(op->reply, REDIS_REPLY_ARRAY, 3 + 2 * n)) {
+    if (!kg_redis_is(op->reply, REDIS_REPLY_STRING, 0)) {
         goto malformed;
     }
 
-    elts = op->reply->element;
+    text.data = (u_char *) op->reply->str;
+    text.len = op->reply->len;
 
-    for (i = 0; i < 3 + 2 * n; i++) {
-        if (!kg_redis_is(elts[i], REDIS_REPLY_INTEGER, 0)) {
-            goto malformed;
-        }
+    if (kg_limit_read_answer(&text, n, &answer) != KG_OK
+        || (answer.granted == 0 && answer.refusing == 0))
+    {
+        goto malformed;
     }
 
     for (i = 0; i < n; i++) {
         applied = &ctx->applied[i];
         applied->known = 1;
-        applied->remaining = ngx_max(elts[3 + 2 * i]->integer, 0);
-        applied->reset = (ngx_max(elts[4 + 2 * i]->integer, 0) + 999) / 1000;
+        applied->remaining = answer.stand[i].left;
+        applied->reset = (answer.stand[i].reset + 999) / 1000;
     }
 
-    if (elts[0]->integer == 1) {
+    if (answer.granted) {
         return;
     }
 
-    refusing = elts[1]->integer;
-    relief = elts[2]->integer;
-
-    if (refusing < 1 || refusing > (long long) n) {
-        goto malformed;
-    }
-
-    applied = &ctx->applied[refusing - 1];
+    applied = &ctx->applied[answer.refusing - 1];
 
     /* A cost over the limit never passes: the answer is a whole window. */
 
-    ctx->retry_after = (relief > 0) ? (ngx_uint_t) (relief + 999) / 1000
-                                    : applied->rate.window;
+    ctx->retry_after = (answer.relief != KG_LIMIT_NEVER)
+                       ? ((ngx_uint_t) answer.relief + 999) / 1000
+                       : applied->rate.window;
     ctx->refused = 1;
     ctx->policy = applied->policy;
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import errors
 import idempotency
 import keys
+import limit_script
 import redis
 import request_id
 import revocation
@@ -287,6 +288,9 @@ def command_line():
                "  revocation        from a writer's answer to the first "
                "refusal;\n                    COUNT=2000, and RATE=500 "
                "requests/s on each gate\n"
+               "\nalone, on one Redis:\n"
+               "  limit_script      an exact decision beside `return 1`;\n"
+               "                    COUNT=4000 calls a round\n"
                "\nalone, beside nginx:\n"
                "  errors            instructions of a 200 with keygate_errors "
                "on and off, and\n                    CPU of a shaped 502 to "
@@ -327,6 +331,10 @@ def main():
 
     if sys.argv[1:] == ["request_id"]:
         request_id.main()
+        return
+
+    if sys.argv[1:] == ["limit_script"]:
+        limit_script.main()
 
     names = command_line()
     rounds, seconds = setting("ROUNDS", 9), setting("SECS", 1)

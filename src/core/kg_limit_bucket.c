@@ -1,0 +1,108 @@
+
+/*
+ * Limits: the token bucket, a debt that time pays off.  See kg_limit.h.
+ */
+
+#include "kg_limit_int.h"
+
+
+kg_rc_t
+kg_limit_open_bucket(kg_limit_work_t *work, const kg_limit_ask_t *ask,
+    double clock)
+{
+    double                    was;
+    const unsigned char      *p;
+    const kg_limit_policy_t  *policy;
+
+    policy = work->policy;
+    p = work->data;
+
+    work->room = policy->limit * policy->unit;
+    work->window = kg_limit_ceil(work->room / policy->pace);
+
+    if (work->len) {
+
+        if (work->len != KG_LIMIT_BUCKET_LEN || p[0] != KG_LIMIT_BUCKET) {
+            return KG_INVALID;
+        }
+
+        work->total = kg_get_double(p + 1);
+        work->newest = kg_get_double(p + 9);
+        was = kg_get_double(p + 17);
+        work->expiry = kg_get_double(p + 25);
+        work->born = kg_get_double(p + 33);
+
+        if (was != policy->unit) {
+            work->total = kg_limit_ceil(work->total / was * policy->unit);
+        }
+
+        /* A clock that was set back stands still, for so long at most. */
+
+        if (work->newest < clock) {
+            work->total -= (clock - work->newest) * policy->pace;
+            work->newest = clock;
+
+        } else if (work->newest - clock > work->window) {
+            work->newest = clock;
+            work->must = 1;
+        }
+
+        if (work->total <= 0) {
+            work->total = 0;
+            work->born = clock;
+        }
+
+        if (ask->back && work->born <= ask->since) {
+            work->must = 1;
+            work->total -= ask->back * policy->unit;
+
+            if (work->total < 0) {
+                work->total = 0;
+            }
+        }
+    }
+
+    if (work->add > 0) {
+        work->total = kg_limit_min(work->total + work->add * policy->unit,
+                                   2 * work->room);
+    }
+
+    work->left = kg_limit_floor((work->room - work->total) / policy->unit);
+
+    return KG_OK;
+}
+
+
+void
+kg_limit_charge_bucket(kg_limit_work_t *work, double units,
+    const kg_limit_ask_t *ask, double lease, double clock)
+{
+    double                    ttl;
+    unsigned char            *p;
+    const kg_limit_policy_t  *policy;
+
+    policy = work->policy;
+
+    if (lease > 0 && work->total < ask->life * policy->pace) {
+        work->total = ask->life * policy->pace;
+        work->born = clock;
+    }
+
+    work->total += units * policy->unit;
+
+    if (work->expiry * 1000 < work->newest + work->total / policy->pace) {
+        ttl = 2 * kg_limit_ceil(work->window / 1000) + 1000;
+        work->expiry = kg_limit_floor(clock / 1000) + ttl;
+    }
+
+    p = work->data;
+
+    *p++ = KG_LIMIT_BUCKET;
+    p = kg_put_double(p, work->total);
+    p = kg_put_double(p, work->newest);
+    p = kg_put_double(p, policy->unit);
+    p = kg_put_double(p, work->expiry);
+    p = kg_put_double(p, work->born);
+
+    work->len = KG_LIMIT_BUCKET_LEN;
+}
