@@ -141,7 +141,7 @@ POLICY = [
     ("keygate_policy slow rate=1r/s max=59r/m by=key;", '"max="'),
     ("keygate_policy slow rate=9r/m min=9r/m max=8r/m by=key;", '"max="'),
     ("keygate_policy slow rate=9r/m by=;", '"key", "org"'),
-    ("keygate_policy slow rate=9r/m by=address;", '"key", "org"'),
+    ("keygate_policy slow rate=9r/m by=ip;", '"key", "org"'),
     ("keygate_policy slow rate=9r/m by=key,,org;", '"key", "org"'),
     ("keygate_policy slow rate=9r/m by=org,;", '"key", "org"'),
     ("keygate_policy slow rate=9r/m by=key by=org;", "duplicate"),

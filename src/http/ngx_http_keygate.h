@@ -50,6 +50,8 @@ typedef struct {
 typedef struct {
     ngx_http_keygate_policy_t   *policy;
     kg_rate_t                    rate;          /* overrides applied */
+    kg_limit_policy_t            limit;
+    ngx_str_t                    state;         /* its name in Redis */
     ngx_uint_t                   remaining;
     ngx_uint_t                   reset;         /* s */
     unsigned                     known:1;       /* Redis has said it */
@@ -136,7 +138,7 @@ struct ngx_http_keygate_ctx_s {
 
     /* limit */
     ngx_uint_t                   napplied;
-    ngx_http_keygate_applied_t   applied[KG_LIMIT_POLICIES_MAX];
+    ngx_http_keygate_applied_t  *applied;
 
     /* idempotency */
     ngx_http_keygate_claim_t    *claim;
@@ -376,18 +378,35 @@ ngx_int_t ngx_http_keygate_refuse_scope(ngx_http_request_t *r,
 ngx_int_t ngx_http_keygate_variables(ngx_conf_t *cf);
 
 
-/* ngx_http_keygate_limit.c */
+/* ngx_http_keygate_limit_apply.c */
+
+/*
+ * Which policies apply to the request, each once, into ctx->applied, with
+ * their rates and the names of their states.  NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_apply(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 
 /* The rate of a policy for a key, with what overrides the policy's own. */
 void ngx_http_keygate_rate(ngx_http_keygate_main_conf_t *mcf,
     const kg_key_t *key, const kg_org_t *org,
     const ngx_http_keygate_policy_t *policy, kg_rate_t *rate);
 
-/* The name of its state in Redis, in the pool; data NULL for no memory. */
-ngx_str_t ngx_http_keygate_state(ngx_pool_t *pool,
-    ngx_http_keygate_main_conf_t *mcf, const kg_key_t *key,
-    const ngx_str_t *route, const ngx_http_keygate_policy_t *policy,
-    const kg_rate_t *rate);
+/*
+ * A policy for a key into applied: its rate, with what overrides the policy's
+ * own, and the name of its state, in the pool.  r is of the request that a
+ * policy by=address or by a variable counts, else it may be NULL.  NGX_OK or
+ * NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_apply_policy(ngx_pool_t *pool,
+    ngx_http_keygate_main_conf_t *mcf, ngx_http_request_t *r,
+    const kg_key_t *key, const kg_org_t *org, const ngx_str_t *route,
+    ngx_http_keygate_policy_t *policy, ngx_http_keygate_applied_t *applied);
+
+
+/* ngx_http_keygate_limit_headers.c: RateLimit-Policy and its kin. */
+ngx_int_t ngx_http_keygate_rate_limit(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 
 
 /* ngx_http_keygate_usage.c, ngx_http_keygate_usage_flush.c */

@@ -13,8 +13,7 @@
 
 
 typedef struct {
-    ngx_http_keygate_policy_t  *policy;
-    kg_rate_t                   rate;
+    ngx_http_keygate_applied_t  applied;
     ngx_str_t                   route;          /* by=route, or empty */
 } ngx_http_keygate_usage_limit_t;
 

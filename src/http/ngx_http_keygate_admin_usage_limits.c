@@ -3,6 +3,8 @@
  * What is told of a key's usage: where its limits stand.
  * Those are looked at that some location or route has, and of those that count
  * by route the states of the routes where the key was; looking spends nothing.
+ * What counts by address or by a variable has a state for each, and is left
+ * out.
  */
 
 #include "ngx_http_keygate_admin_usage.h"
@@ -12,7 +14,7 @@
 
 
 
-static void ngx_http_keygate_admin_usage_apply(
+static ngx_int_t ngx_http_keygate_admin_usage_apply(
     ngx_http_keygate_admin_t *admin, ngx_array_t *limits);
 static ngx_int_t ngx_http_keygate_admin_usage_peek(
     ngx_http_keygate_admin_t *admin);
@@ -23,8 +25,13 @@ static ngx_int_t ngx_http_keygate_admin_usage_stand(
 ngx_int_t
 ngx_http_keygate_admin_usage_limits(ngx_http_keygate_admin_t *admin)
 {
-    ngx_http_keygate_admin_usage_apply(admin, admin->mcf->default_limits);
-    ngx_http_keygate_admin_usage_apply(admin, &admin->mcf->limits);
+    if (ngx_http_keygate_admin_usage_apply(admin, admin->mcf->default_limits)
+        != NGX_OK
+        || ngx_http_keygate_admin_usage_apply(admin, &admin->mcf->limits)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     return ngx_http_keygate_admin_usage_peek(admin);
 }
@@ -32,7 +39,7 @@ ngx_http_keygate_admin_usage_limits(ngx_http_keygate_admin_t *admin)
 
 /* Adds what of these limits is not there yet, as far as there is room. */
 
-static void
+static ngx_int_t
 ngx_http_keygate_admin_usage_apply(ngx_http_keygate_admin_t *admin,
     ngx_array_t *limits)
 {
@@ -40,7 +47,7 @@ ngx_http_keygate_admin_usage_apply(ngx_http_keygate_admin_t *admin,
     ngx_uint_t                        i, j, n;
     ngx_http_keygate_limit_t        **limit;
     ngx_http_keygate_policy_t        *policy;
-    ngx_http_keygate_usage_limit_t   *applied;
+    ngx_http_keygate_usage_limit_t   *limited;
     ngx_http_keygate_admin_usage_t   *usage;
 
     usage = admin->data;
@@ -51,12 +58,15 @@ ngx_http_keygate_admin_usage_apply(ngx_http_keygate_admin_t *admin,
         policy = limit[i]->policy;
 
         for (j = 0; j < usage->nlimits; j++) {
-            if (usage->limits[j].policy == policy) {
+            if (usage->limits[j].applied.policy == policy) {
                 break;
             }
         }
 
-        if (j < usage->nlimits) {
+        if (j < usage->nlimits
+            || (policy->by & (NGX_HTTP_KEYGATE_BY_ADDRESS
+                              |NGX_HTTP_KEYGATE_BY_VARIABLE)))
+        {
             continue;
         }
 
@@ -65,20 +75,29 @@ ngx_http_keygate_admin_usage_apply(ngx_http_keygate_admin_t *admin,
         for (j = 0; j < n; j++) {
 
             if (usage->nlimits == NGX_HTTP_KEYGATE_USAGE_LIMITS) {
-                return;
+                return NGX_OK;
             }
 
-            applied = &usage->limits[usage->nlimits++];
-            applied->policy = policy;
+            limited = &usage->limits[usage->nlimits];
 
             if (policy->by & NGX_HTTP_KEYGATE_BY_ROUTE) {
-                applied->route = route[j];
+                limited->route = route[j];
             }
 
-            ngx_http_keygate_rate(admin->mcf, &usage->key, &usage->org, policy,
-                                  &applied->rate);
+            if (ngx_http_keygate_apply_policy(admin->pool, admin->mcf, NULL,
+                                              &usage->key, &usage->org,
+                                              &limited->route, policy,
+                                              &limited->applied)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
+
+            usage->nlimits++;
         }
     }
+
+    return NGX_OK;
 }
 
 
@@ -112,14 +131,8 @@ ngx_http_keygate_admin_usage_peek(ngx_http_keygate_admin_t *admin)
     for (i = 0; i < n; i++) {
         limit = &usage->limits[i];
 
-        argv[i] = ngx_http_keygate_state(admin->pool, admin->mcf, &usage->key,
-                                         &limit->route, limit->policy,
-                                         &limit->rate);
-        if (argv[i].data == NULL) {
-            return NGX_ERROR;
-        }
-
-        kg_limit_policy(&policies[i], &limit->rate, 0);
+        argv[i] = limit->applied.state;
+        policies[i] = limit->applied.limit;
     }
 
     argv[n].data = p;
@@ -176,15 +189,15 @@ ngx_http_keygate_admin_usage_stand(ngx_http_keygate_admin_t *admin,
             return NGX_ERROR;
         }
 
-        len = kg_rate_format(&limit->rate, rate) - rate;
+        len = kg_rate_format(&limit->applied.rate, rate) - rate;
 
         route = limit->route.len
                 ? json_stringn((char *) limit->route.data, limit->route.len)
                 : json_null();
 
         entry = json_pack("{s:s%,s:o,s:s%,s:I,s:I}",
-                          "policy", limit->policy->name.data,
-                          limit->policy->name.len, "route", route,
+                          "policy", limit->applied.policy->name.data,
+                          limit->applied.policy->name.len, "route", route,
                           "rate", rate, len,
                           "remaining", (json_int_t) stand.left,
                           "reset", (json_int_t) (stand.reset + 999) / 1000);

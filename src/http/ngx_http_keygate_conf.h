@@ -37,6 +37,8 @@
 #define NGX_HTTP_KEYGATE_BY_ORG         0x02
 #define NGX_HTTP_KEYGATE_BY_MODE        0x04
 #define NGX_HTTP_KEYGATE_BY_ROUTE       0x08
+#define NGX_HTTP_KEYGATE_BY_ADDRESS     0x10
+#define NGX_HTTP_KEYGATE_BY_VARIABLE    0x20
 
 #define NGX_HTTP_KEYGATE_DENY           0
 #define NGX_HTTP_KEYGATE_ALLOW          1
@@ -44,6 +46,8 @@
 #define NGX_HTTP_KEYGATE_ROLE_READ      1
 #define NGX_HTTP_KEYGATE_ROLE_PORTAL    2
 #define NGX_HTTP_KEYGATE_ROLE_OPERATOR  3
+
+#define NGX_HTTP_KEYGATE_COST_MAX       1000000
 
 /* Policies of one list; a request has its location's and its route's. */
 #define NGX_HTTP_KEYGATE_LIST_MAX       (KG_LIMIT_POLICIES_MAX / 2)
@@ -78,9 +82,13 @@ typedef struct {
     kg_rate_t                    rate;
     kg_rate_t                    min;           /* requests 0: unbounded */
     kg_rate_t                    max;
+    uint32_t                     burst;         /* 0: a strict window */
     ngx_uint_t                   by;            /* NGX_HTTP_KEYGATE_BY_... */
+    ngx_array_t                 *variables;     /* ngx_int_t: by=$... */
     u_char                      *file;          /* where defined, for logs */
     ngx_uint_t                   line;
+    unsigned                     exact:1;       /* nothing is leased */
+    unsigned                     dry_run:1;     /* counts, never refuses */
 } ngx_http_keygate_policy_t;
 
 
@@ -136,6 +144,7 @@ typedef struct {
     kg_str_t                     scope;
     ngx_array_t                 *limits;        /* ..._limit_t * */
     ngx_http_keygate_idem_conf_t *idem;         /* NULL: not idempotent */
+    uint32_t                     cost;          /* of a request, from 1 */
     uint32_t                     usage;         /* its number there + 1 */
     u_char                      *file;          /* where defined, for logs */
     ngx_uint_t                   line;
@@ -221,6 +230,7 @@ typedef struct {
     ngx_uint_t                   mode;          /* OFF, ON, DRY_RUN */
     ngx_http_keygate_table_t    *table;
     ngx_array_t                 *limits;        /* ..._limit_t * */
+    ngx_flag_t                   legacy;        /* X-RateLimit-... too */
     ngx_array_t                 *tokens;        /* ngx_http_complex_value_t */
     ngx_uint_t                   errors;        /* KG_FORMAT_... */
     kg_catalogue_t              *catalogue;     /* NULL: the built-in one */

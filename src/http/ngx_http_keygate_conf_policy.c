@@ -11,6 +11,10 @@ static char *ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
     ngx_http_keygate_policy_t *policy);
 static ngx_http_keygate_policy_t *ngx_http_keygate_conf_built_in(
     ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf, ngx_str_t *name);
+static ngx_int_t ngx_http_keygate_conf_by_variable(ngx_conf_t *cf,
+    u_char *name, size_t len, ngx_http_keygate_policy_t *policy);
+static char *ngx_http_keygate_conf_burst(ngx_conf_t *cf, ngx_str_t *param,
+    ngx_http_keygate_policy_t *policy);
 
 
 static ngx_str_t  ngx_http_keygate_default = ngx_string("default");
@@ -69,10 +73,22 @@ ngx_http_keygate_conf_policy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         } else if (ngx_http_keygate_conf_starts(&value[i], "by=")) {
             rv = ngx_http_keygate_conf_by(cf, &value[i], policy);
 
+        } else if (ngx_http_keygate_conf_starts(&value[i], "burst=")) {
+            rv = ngx_http_keygate_conf_burst(cf, &value[i], policy);
+
+        } else if (ngx_strcmp(value[i].data, "exact") == 0) {
+            policy->exact = 1;
+            continue;
+
+        } else if (ngx_strcmp(value[i].data, "dry_run") == 0) {
+            policy->dry_run = 1;
+            continue;
+
         } else {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid parameter \"%V\" of a policy: it must "
-                               "be \"rate=\", \"min=\", \"max=\" or \"by=\"",
+                               "be \"rate=\", \"burst=\", \"min=\", \"max=\", "
+                               "\"by=\", \"exact\" or \"dry_run\"",
                                &value[i]);
             return NGX_CONF_ERROR;
         }
@@ -88,6 +104,16 @@ ngx_http_keygate_conf_policy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (policy->by == 0) {
         return "has no \"by=\", as \"by=key\" or \"by=org,mode\"";
+    }
+
+    if (kg_limit_refill(&policy->rate, policy->burst) > KG_LIMIT_REFILL_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"burst=\" of policy \"%V\" takes more than 30 days "
+                           "to fill at its rate: it must be at most %uL",
+                           &policy->name,
+                           (uint64_t) KG_LIMIT_REFILL_MAX
+                           * policy->rate.requests / policy->rate.window);
+        return NGX_CONF_ERROR;
     }
 
     if (!ngx_http_keygate_policy_takes(policy, &policy->rate)) {
@@ -117,6 +143,7 @@ ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
         { ngx_string("org"), NGX_HTTP_KEYGATE_BY_ORG },
         { ngx_string("mode"), NGX_HTTP_KEYGATE_BY_MODE },
         { ngx_string("route"), NGX_HTTP_KEYGATE_BY_ROUTE },
+        { ngx_string("address"), NGX_HTTP_KEYGATE_BY_ADDRESS },
         { ngx_null_string, 0 }
     };
 
@@ -134,6 +161,16 @@ ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
         comma = ngx_strlchr(p, end, ',');
         len = (comma ? comma : end) - p;
 
+        if (len > 1 && *p == '$') {
+            if (ngx_http_keygate_conf_by_variable(cf, p + 1, len - 1, policy)
+                != NGX_OK)
+            {
+                return NGX_CONF_ERROR;
+            }
+
+            goto next;
+        }
+
         for (i = 0; all[i].by; i++) {
             if (all[i].name.len == len
                 && ngx_memcmp(all[i].name.data, p, len) == 0)
@@ -146,11 +183,14 @@ ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid \"%V\": it must be \"by=\" and one or "
                                "more of \"key\", \"org\", \"mode\", \"route\", "
-                               "separated by commas", param);
+                               "\"address\" and variables, separated by "
+                               "commas", param);
             return NGX_CONF_ERROR;
         }
 
         policy->by |= all[i].by;
+
+    next:
 
         if (comma == NULL) {
             return NGX_CONF_OK;
@@ -158,6 +198,64 @@ ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
 
         p = comma + 1;
     }
+}
+
+
+static ngx_int_t
+ngx_http_keygate_conf_by_variable(ngx_conf_t *cf, u_char *name, size_t len,
+    ngx_http_keygate_policy_t *policy)
+{
+    ngx_int_t  *index;
+    ngx_str_t   variable;
+
+    policy->by |= NGX_HTTP_KEYGATE_BY_VARIABLE;
+
+    if (policy->variables == NULL) {
+        policy->variables = ngx_array_create(cf->pool, 2, sizeof(ngx_int_t));
+        if (policy->variables == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    index = ngx_array_push(policy->variables);
+    if (index == NULL) {
+        return NGX_ERROR;
+    }
+
+    variable.data = name;
+    variable.len = len;
+
+    *index = ngx_http_get_variable_index(cf, &variable);
+
+    return (*index == NGX_ERROR) ? NGX_ERROR : NGX_OK;
+}
+
+
+static char *
+ngx_http_keygate_conf_burst(ngx_conf_t *cf, ngx_str_t *param,
+    ngx_http_keygate_policy_t *policy)
+{
+    ngx_int_t  burst;
+
+    if (policy->burst) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate parameter \"%V\"", param);
+        return NGX_CONF_ERROR;
+    }
+
+    burst = ngx_atoi(param->data + sizeof("burst=") - 1,
+                     param->len - (sizeof("burst=") - 1));
+
+    if (burst < 1 || burst > (ngx_int_t) KG_RATE_REQUESTS_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"%V\": it must be a number from 1 to %uD, "
+                           "as \"burst=20\"", param, KG_RATE_REQUESTS_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    policy->burst = (uint32_t) burst;
+
+    return NGX_CONF_OK;
 }
 
 
@@ -176,6 +274,7 @@ ngx_http_keygate_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     lcf->limits = NULL;
+    lcf->legacy = 0;
     value = cf->args->elts;
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
@@ -184,11 +283,21 @@ ngx_http_keygate_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_strcmp(value[i].data, "headers=legacy") == 0) {
+            lcf->legacy = 1;
+            continue;
+        }
+
         if (ngx_http_keygate_conf_limit_add(cf, &lcf->limits, &value[i])
             == NULL)
         {
             return NGX_CONF_ERROR;
         }
+    }
+
+    if (lcf->limits == NULL) {
+        return "has no policy beside \"headers=legacy\"";
     }
 
     return NGX_CONF_OK;

@@ -3,22 +3,16 @@
  * Limits: may they call now.  The policies of the location and of the route
  * are put to Redis together, in one script: all or nothing, so that a request
  * refused by one spends nothing on the others.
- *
- * Every policy counts within an organisation; its state is the string
- * "<ns>:limit:{<org>}:<policy>:<window>[:k=<key id>][:m=<mode>][:r=<route>]".
  */
 
 #include "ngx_http_keygate.h"
 
 
-static void ngx_http_keygate_apply(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx);
-static void ngx_http_keygate_apply_list(ngx_http_keygate_ctx_t *ctx,
-    ngx_array_t *limits);
-static ngx_int_t ngx_http_keygate_charge(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx);
+static ngx_int_t ngx_http_keygate_charge(ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_charged(ngx_http_keygate_ctx_t *ctx,
     kg_redis_op_t *op);
+static void ngx_http_keygate_log_dry(ngx_http_keygate_ctx_t *ctx,
+    const ngx_http_keygate_policy_t *policy);
 static ngx_int_t ngx_http_keygate_refuse_limit(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 
@@ -73,13 +67,15 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
     if (!ctx->charged) {
         ctx->charged = 1;
 
-        ngx_http_keygate_apply(r, ctx);
+        if (ngx_http_keygate_apply(r, ctx) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
 
         if (ctx->napplied == 0) {
             return NGX_DECLINED;
         }
 
-        rc = ngx_http_keygate_charge(r, ctx);
+        rc = ngx_http_keygate_charge(ctx);
         return (rc == NGX_ERROR) ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
     }
 
@@ -107,128 +103,26 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
 }
 
 
-/* Which policies apply to this request, each once, with their overrides. */
-
-static void
-ngx_http_keygate_apply(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
-{
-    const ngx_http_keygate_route_t  *route;
-    ngx_http_keygate_loc_conf_t     *lcf;
-
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
-    route = ctx->route;
-
-    if (!route->limit_set || route->limit_add) {
-        ngx_http_keygate_apply_list(ctx, lcf->self ? lcf->self_limits
-                                                   : lcf->limits);
-    }
-
-    ngx_http_keygate_apply_list(ctx, route->limits);
-}
-
-
-static void
-ngx_http_keygate_apply_list(ngx_http_keygate_ctx_t *ctx, ngx_array_t *limits)
-{
-    ngx_uint_t                     i, j;
-    ngx_http_keygate_limit_t     **limit;
-    ngx_http_keygate_applied_t    *applied;
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    if (limits == NULL) {
-        return;
-    }
-
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
-
-    limit = limits->elts;
-
-    for (i = 0; i < limits->nelts; i++) {
-
-        for (j = 0; j < ctx->napplied; j++) {
-            if (ctx->applied[j].policy == limit[i]->policy) {
-                break;
-            }
-        }
-
-        if (j < ctx->napplied) {
-            continue;
-        }
-
-        applied = &ctx->applied[ctx->napplied++];
-        applied->policy = limit[i]->policy;
-
-        ngx_http_keygate_rate(mcf, &ctx->key, &ctx->org, limit[i]->policy,
-                              &applied->rate);
-    }
-}
-
-
-/* Overrides: the key's, the organisation's, its plan's, then the policy. */
-
-void
-ngx_http_keygate_rate(ngx_http_keygate_main_conf_t *mcf, const kg_key_t *key,
-    const kg_org_t *org, const ngx_http_keygate_policy_t *policy,
-    kg_rate_t *rate)
-{
-    kg_str_t                 *name;
-    ngx_http_keygate_plan_t  *plan;
-
-    name = ngx_http_keygate_kg(&policy->name);
-
-    plan = org->plan.len
-           ? ngx_http_keygate_plan(mcf, ngx_http_keygate_ngx(&org->plan))
-           : NULL;
-
-    if (kg_limits_find(&key->limits, name, rate) != KG_OK
-        && kg_limits_find(&org->limits, name, rate) != KG_OK
-        && (plan == NULL
-            || ngx_http_keygate_plan_rate(plan, &policy->name, rate) != KG_OK))
-    {
-        *rate = policy->rate;
-        return;
-    }
-
-    if (policy->min.requests && kg_rate_cmp(rate, &policy->min) < 0) {
-        *rate = policy->min;
-    }
-
-    if (policy->max.requests && kg_rate_cmp(rate, &policy->max) > 0) {
-        *rate = policy->max;
-    }
-}
-
-
 static ngx_int_t
-ngx_http_keygate_charge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+ngx_http_keygate_charge(ngx_http_keygate_ctx_t *ctx)
 {
     ngx_uint_t                     i, n;
     kg_redis_cmd_t                 cmd;
     kg_limit_policy_t              policies[KG_LIMIT_POLICIES_MAX];
-    ngx_http_keygate_applied_t    *applied;
-    ngx_http_keygate_main_conf_t  *mcf;
     ngx_str_t                      argv[KG_LIMIT_POLICIES_MAX + 1];
     u_char                         packed[KG_LIMIT_ARG_LEN(KG_LIMIT_POLICIES_MAX)];
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
     n = ctx->napplied;
 
     for (i = 0; i < n; i++) {
-        applied = &ctx->applied[i];
-
-        argv[i] = ngx_http_keygate_state(r->pool, mcf, &ctx->key,
-                                         &ctx->route->name, applied->policy,
-                                         &applied->rate);
-        if (argv[i].data == NULL) {
-            return NGX_ERROR;
-        }
-
-        kg_limit_policy(&policies[i], &applied->rate, 0);
+        argv[i] = ctx->applied[i].state;
+        policies[i] = ctx->applied[i].limit;
     }
 
     argv[n].data = packed;
-    argv[n].len = kg_limit_write_policies(packed, 1, policies, n) - packed;
+    argv[n].len = kg_limit_write_policies(packed, ctx->route->cost, policies,
+                                          n)
+                  - packed;
 
     ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
 
@@ -240,48 +134,6 @@ ngx_http_keygate_charge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     return ngx_http_keygate_ask(ctx, NGX_HTTP_KEYGATE_LIMITS, &cmd,
                                 ngx_http_keygate_charged);
-}
-
-
-ngx_str_t
-ngx_http_keygate_state(ngx_pool_t *pool, ngx_http_keygate_main_conf_t *mcf,
-    const kg_key_t *key, const ngx_str_t *route,
-    const ngx_http_keygate_policy_t *policy, const kg_rate_t *rate)
-{
-    u_char     *p;
-    size_t      len;
-    ngx_str_t   rest;
-
-    len = sizeof("::") - 1 + policy->name.len + NGX_INT32_LEN
-          + sizeof(":k=") - 1 + key->id.len
-          + sizeof(":m=live") - 1
-          + sizeof(":r=") - 1 + route->len;
-
-    rest.data = ngx_pnalloc(pool, len);
-    if (rest.data == NULL) {
-        rest.len = 0;
-        return rest;
-    }
-
-    p = ngx_sprintf(rest.data, ":%V:%uD", &policy->name, rate->window);
-
-    if (policy->by & NGX_HTTP_KEYGATE_BY_KEY) {
-        p = ngx_sprintf(p, ":k=%V", &key->id);
-    }
-
-    if (policy->by & NGX_HTTP_KEYGATE_BY_MODE) {
-        p = ngx_sprintf(p, ":m=%V", kg_mode_name(key->mode));
-    }
-
-    if (policy->by & NGX_HTTP_KEYGATE_BY_ROUTE) {
-        p = ngx_sprintf(p, ":r=%V", route);
-    }
-
-    rest.len = p - rest.data;
-
-    return ngx_http_keygate_name(pool, mcf->redis[NGX_HTTP_KEYGATE_LIMITS],
-                                 "limit", ngx_http_keygate_ngx(&key->org),
-                                 &rest);
 }
 
 
@@ -317,6 +169,10 @@ ngx_http_keygate_charged(ngx_http_keygate_ctx_t *ctx, kg_redis_op_t *op)
         applied->known = 1;
         applied->remaining = answer.stand[i].left;
         applied->reset = (answer.stand[i].reset + 999) / 1000;
+
+        if (answer.dry & (1u << i)) {
+            ngx_http_keygate_log_dry(ctx, applied->policy);
+        }
     }
 
     if (answer.granted) {
@@ -352,6 +208,19 @@ down:
     }
 
     ctx->limit_down = 1;
+}
+
+
+/* A policy that is dry_run says what it would have done. */
+
+static void
+ngx_http_keygate_log_dry(ngx_http_keygate_ctx_t *ctx,
+    const ngx_http_keygate_policy_t *policy)
+{
+    ngx_log_error(NGX_LOG_NOTICE, ctx->request->connection->log, 0,
+                  "keygate would answer 429 rate_limited to key \"%V\" of "
+                  "\"%V\" by policy \"%V\" (dry_run)", &ctx->key.id,
+                  &ctx->key.org, &policy->name);
 }
 
 

@@ -299,6 +299,7 @@ ngx_http_keygate_create_loc_conf(ngx_conf_t *cf)
     lcf->mode = NGX_CONF_UNSET_UINT;
     lcf->errors = NGX_CONF_UNSET_UINT;
     lcf->limits = NGX_CONF_UNSET_PTR;
+    lcf->legacy = NGX_CONF_UNSET;
     lcf->tokens = NGX_CONF_UNSET_PTR;
 
     return lcf;
@@ -358,6 +359,7 @@ ngx_http_keygate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         }
 
         conf->limits = prev->limits;
+        conf->legacy = prev->legacy;
     }
 
     if ((conf->mode != NGX_HTTP_KEYGATE_OFF || conf->errors)

@@ -193,9 +193,19 @@ ngx_int_t
 ngx_http_keygate_refuse_as(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     const kg_error_t *error, ngx_str_t *details)
 {
+    ngx_str_t                     policy;
+    const char                   *by, *quote;
     ngx_http_keygate_loc_conf_t  *lcf;
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+
+    by = ctx->policy ? " by policy \"" : "";
+    quote = ctx->policy ? "\"" : "";
+    ngx_str_null(&policy);
+
+    if (ctx->policy) {
+        policy = ctx->policy->name;
+    }
 
     ctx->verdict = *ngx_http_keygate_ngx(&error->code);
 
@@ -206,16 +216,16 @@ ngx_http_keygate_refuse_as(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
 
     } else if (lcf->mode == NGX_HTTP_KEYGATE_DRY_RUN) {
         ngx_log_error(NGX_LOG_NOTICE, r->connection->log, 0,
-                      "keygate would answer %ui %V to key \"%V\" of \"%V\" "
-                      "(dry_run)", error->status, &error->code,
-                      &ctx->key.id, &ctx->key.org);
+                      "keygate would answer %ui %V to key \"%V\" of \"%V\""
+                      "%s%V%s (dry_run)", error->status, &error->code,
+                      &ctx->key.id, &ctx->key.org, by, &policy, quote);
         return NGX_DECLINED;
 
     } else {
         ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                      "keygate answers %ui %V to key \"%V\" of \"%V\"",
-                      error->status, &error->code, &ctx->key.id,
-                      &ctx->key.org);
+                      "keygate answers %ui %V to key \"%V\" of \"%V\""
+                      "%s%V%s", error->status, &error->code, &ctx->key.id,
+                      &ctx->key.org, by, &policy, quote);
     }
 
     ctx->error = error;

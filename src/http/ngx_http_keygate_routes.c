@@ -12,6 +12,8 @@
 
 static char *ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy,
     void *conf);
+static char *ngx_http_keygate_route_cost(ngx_conf_t *cf,
+    ngx_http_keygate_route_t *route, ngx_str_t *value);
 static char *ngx_http_keygate_route_limit(ngx_conf_t *cf,
     ngx_http_keygate_route_t *route, ngx_str_t *value);
 static char *ngx_http_keygate_route_idempotency(ngx_conf_t *cf,
@@ -166,6 +168,15 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
             continue;
         }
 
+        if (ngx_http_keygate_conf_starts(&value[i], "cost=")) {
+            rv = ngx_http_keygate_route_cost(cf, route, &value[i]);
+            if (rv != NGX_CONF_OK) {
+                return rv;
+            }
+
+            continue;
+        }
+
         if (ngx_http_keygate_conf_starts(&value[i], "idempotency=")) {
             rv = ngx_http_keygate_route_idempotency(cf, route, &value[i]);
             if (rv != NGX_CONF_OK) {
@@ -185,7 +196,8 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
         if (taken == NGX_DECLINED) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid parameter \"%V\" of a route: it must "
-                               "be \"limit=\", \"idempotency=required\", "
+                               "be \"limit=\", \"cost=\", "
+                               "\"idempotency=required\", "
                                "\"idempotency=optional\", or what "
                                "\"keygate_idempotency\" has for routes",
                                &value[i]);
@@ -201,11 +213,18 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    if (route->public && (route->idem || route->limit_set)) {
+    if (route->public
+        && (route->idem || route->limit_set || route->cost))
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "a public route knows no caller, so it can have "
-                           "neither \"limit=\" nor \"idempotency=\"");
+                           "none of \"limit=\", \"cost=\" and "
+                           "\"idempotency=\"");
         return NGX_CONF_ERROR;
+    }
+
+    if (route->cost == 0) {
+        route->cost = 1;
     }
 
     if (route->idem
@@ -256,6 +275,34 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
             table->resent = 1;
         }
     }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_keygate_route_cost(ngx_conf_t *cf, ngx_http_keygate_route_t *route,
+    ngx_str_t *value)
+{
+    ngx_int_t  cost;
+
+    if (route->cost) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate \"cost=\" of a route");
+        return NGX_CONF_ERROR;
+    }
+
+    cost = ngx_atoi(value->data + sizeof("cost=") - 1,
+                    value->len - (sizeof("cost=") - 1));
+
+    if (cost < 1 || cost > NGX_HTTP_KEYGATE_COST_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"%V\": it must be a number from 1 to %d, "
+                           "as \"cost=5\"", value, NGX_HTTP_KEYGATE_COST_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    route->cost = (uint32_t) cost;
 
     return NGX_CONF_OK;
 }

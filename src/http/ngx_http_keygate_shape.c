@@ -17,8 +17,6 @@ static ngx_int_t ngx_http_keygate_allow(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_challenge(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
-static ngx_int_t ngx_http_keygate_rate_limit(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx);
 static kg_format_t ngx_http_keygate_format(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_keygate_own(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
@@ -491,70 +489,4 @@ ngx_http_keygate_challenge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     }
 
     return ngx_http_keygate_set_header(r, &name, &value);
-}
-
-
-/*
- * draft-ietf-httpapi-ratelimit-headers-11: every policy that applied, the most
- * restrictive first.  What Redis could not say is not made up: then there is
- * the policy and no state.
- */
-
-static ngx_int_t
-ngx_http_keygate_rate_limit(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
-{
-    size_t                       len;
-    u_char                      *p, *s;
-    ngx_str_t                    policies, states;
-    ngx_uint_t                   i, j;
-    ngx_http_keygate_applied_t   applied, *a;
-
-    static ngx_str_t  policy_name = ngx_string("RateLimit-Policy");
-    static ngx_str_t  state_name = ngx_string("RateLimit");
-
-    a = ctx->applied;
-    len = 0;
-
-    for (i = 0; i < ctx->napplied; i++) {
-        len += a[i].policy->name.len + sizeof("\"\";q=;w=, ") - 1
-               + 2 * NGX_INT_T_LEN;
-
-        for (j = i; j && a[j].remaining < a[j - 1].remaining; j--) {
-            applied = a[j];
-            a[j] = a[j - 1];
-            a[j - 1] = applied;
-        }
-    }
-
-    policies.data = ngx_pnalloc(r->pool, len);
-    states.data = ngx_pnalloc(r->pool, len);
-
-    if (policies.data == NULL || states.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = policies.data;
-    s = states.data;
-
-    for (i = 0; i < ctx->napplied; i++) {
-        p = ngx_sprintf(p, "%s\"%V\";q=%uD;w=%uD", i ? ", " : "",
-                        &a[i].policy->name, a[i].rate.requests,
-                        a[i].rate.window);
-
-        if (a[i].known) {
-            s = ngx_sprintf(s, "%s\"%V\";r=%ui;t=%ui",
-                            s == states.data ? "" : ", ",
-                            &a[i].policy->name, a[i].remaining, a[i].reset);
-        }
-    }
-
-    policies.len = p - policies.data;
-    states.len = s - states.data;
-
-    if (ngx_http_keygate_push_header(r, &policy_name, &policies) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return states.len ? ngx_http_keygate_push_header(r, &state_name, &states)
-                      : NGX_OK;
 }

@@ -335,6 +335,7 @@ def main():
 
     if sys.argv[1:] == ["limit_script"]:
         limit_script.main()
+        return
 
     names = command_line()
     rounds, seconds = setting("ROUNDS", 9), setting("SECS", 1)

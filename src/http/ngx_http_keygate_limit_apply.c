@@ -1,0 +1,267 @@
+
+/*
+ * Limits: which policies apply to a request, at which rates, and what each
+ * counts together.
+ *
+ * Every policy counts within an organisation; its state is the string
+ * "<ns>:limit:{<org>}:<policy>:<window>", of a bucket "b" in place of the
+ * window, and then, as by= says, ":k=<key id>", ":m=<mode>", ":a=<address>",
+ * ":v=<hash of variables>", ":r=<route>".
+ */
+
+#include "ngx_http_keygate.h"
+#include "kg_zone_failures.h"
+
+
+/* Bytes of the SHA-256 of variables' values that are in a name, in hex. */
+#define NGX_HTTP_KEYGATE_BY_HASH  16
+
+
+static ngx_int_t ngx_http_keygate_apply_list(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_array_t *limits);
+static ngx_int_t ngx_http_keygate_by_variables(ngx_http_request_t *r,
+    const ngx_array_t *variables, u_char *digest);
+
+
+ngx_int_t
+ngx_http_keygate_apply(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_uint_t                       n;
+    ngx_array_t                     *own;
+    const ngx_http_keygate_route_t  *route;
+    ngx_http_keygate_loc_conf_t     *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+    route = ctx->route;
+
+    own = lcf->self ? lcf->self_limits : lcf->limits;
+
+    if (route->limit_set && !route->limit_add) {
+        own = NULL;
+    }
+
+    n = (own ? own->nelts : 0) + (route->limits ? route->limits->nelts : 0);
+
+    if (n == 0) {
+        return NGX_OK;
+    }
+
+    ctx->applied = ngx_pcalloc(r->pool,
+                               n * sizeof(ngx_http_keygate_applied_t));
+    if (ctx->applied == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_keygate_apply_list(r, ctx, own) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_keygate_apply_list(r, ctx, route->limits);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_apply_list(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
+    ngx_array_t *limits)
+{
+    ngx_uint_t                     i, j;
+    ngx_http_keygate_limit_t     **limit;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    if (limits == NULL) {
+        return NGX_OK;
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+    limit = limits->elts;
+
+    for (i = 0; i < limits->nelts; i++) {
+
+        for (j = 0; j < ctx->napplied; j++) {
+            if (ctx->applied[j].policy == limit[i]->policy) {
+                break;
+            }
+        }
+
+        if (j < ctx->napplied) {
+            continue;
+        }
+
+        if (ngx_http_keygate_apply_policy(r->pool, mcf, r, &ctx->key,
+                                          &ctx->org, &ctx->route->name,
+                                          limit[i]->policy,
+                                          &ctx->applied[ctx->napplied])
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        ctx->napplied++;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_keygate_apply_policy(ngx_pool_t *pool,
+    ngx_http_keygate_main_conf_t *mcf, ngx_http_request_t *r,
+    const kg_key_t *key, const kg_org_t *org, const ngx_str_t *route,
+    ngx_http_keygate_policy_t *policy, ngx_http_keygate_applied_t *applied)
+{
+    u_char     *p;
+    size_t      len;
+    ngx_str_t   rest;
+    u_char      digest[KG_DIGEST_LEN];
+
+    applied->policy = policy;
+
+    ngx_http_keygate_rate(mcf, key, org, policy, &applied->rate);
+
+    kg_limit_policy(&applied->limit, &applied->rate, policy->burst);
+    applied->limit.dry = policy->dry_run;
+
+    len = sizeof("::") - 1 + policy->name.len + NGX_INT32_LEN
+          + sizeof(":k=") - 1 + key->id.len
+          + sizeof(":m=live") - 1
+          + sizeof(":a=") - 1 + NGX_INT64_LEN
+          + sizeof(":v=") - 1 + 2 * NGX_HTTP_KEYGATE_BY_HASH
+          + sizeof(":r=") - 1 + route->len;
+
+    rest.data = ngx_pnalloc(pool, len);
+    if (rest.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = rest.data;
+    *p++ = ':';
+    p = ngx_cpymem(p, policy->name.data, policy->name.len);
+
+    if (policy->burst) {
+        p = ngx_cpymem(p, ":b", 2);
+
+    } else {
+        p = ngx_sprintf(p, ":%uD", applied->rate.window);
+    }
+
+    if (policy->by & NGX_HTTP_KEYGATE_BY_KEY) {
+        p = ngx_cpymem(p, ":k=", 3);
+        p = ngx_cpymem(p, key->id.data, key->id.len);
+    }
+
+    if (policy->by & NGX_HTTP_KEYGATE_BY_MODE) {
+        p = ngx_sprintf(p, ":m=%V", kg_mode_name(key->mode));
+    }
+
+    if (policy->by & NGX_HTTP_KEYGATE_BY_ADDRESS) {
+        p = ngx_sprintf(p, ":a=%016xL",
+                        kg_zone_failures_address(r->connection->sockaddr));
+    }
+
+    if (policy->by & NGX_HTTP_KEYGATE_BY_VARIABLE) {
+        if (ngx_http_keygate_by_variables(r, policy->variables, digest)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        p = ngx_cpymem(p, ":v=", 3);
+        p = kg_hex(p, digest, NGX_HTTP_KEYGATE_BY_HASH);
+    }
+
+    if (policy->by & NGX_HTTP_KEYGATE_BY_ROUTE) {
+        p = ngx_cpymem(p, ":r=", 3);
+        p = ngx_cpymem(p, route->data, route->len);
+    }
+
+    rest.len = p - rest.data;
+
+    applied->state = ngx_http_keygate_name(pool,
+                                           mcf->redis[NGX_HTTP_KEYGATE_LIMITS],
+                                           "limit",
+                                           ngx_http_keygate_ngx(&key->org),
+                                           &rest);
+
+    return applied->state.data ? NGX_OK : NGX_ERROR;
+}
+
+
+/* Overrides: the key's, the organisation's, its plan's, then the policy. */
+
+void
+ngx_http_keygate_rate(ngx_http_keygate_main_conf_t *mcf, const kg_key_t *key,
+    const kg_org_t *org, const ngx_http_keygate_policy_t *policy,
+    kg_rate_t *rate)
+{
+    kg_str_t                 *name;
+    ngx_http_keygate_plan_t  *plan;
+
+    name = ngx_http_keygate_kg(&policy->name);
+
+    plan = org->plan.len
+           ? ngx_http_keygate_plan(mcf, ngx_http_keygate_ngx(&org->plan))
+           : NULL;
+
+    if (kg_limits_find(&key->limits, name, rate) != KG_OK
+        && kg_limits_find(&org->limits, name, rate) != KG_OK
+        && (plan == NULL
+            || ngx_http_keygate_plan_rate(plan, &policy->name, rate) != KG_OK))
+    {
+        *rate = policy->rate;
+        return;
+    }
+
+    if (policy->min.requests && kg_rate_cmp(rate, &policy->min) < 0) {
+        *rate = policy->min;
+    }
+
+    if (policy->max.requests && kg_rate_cmp(rate, &policy->max) > 0) {
+        *rate = policy->max;
+    }
+}
+
+
+/*
+ * One hash of all the values, each with its length before it, so that no value
+ * can look like two.  A variable that is not there counts as an empty one.
+ */
+
+static ngx_int_t
+ngx_http_keygate_by_variables(ngx_http_request_t *r,
+    const ngx_array_t *variables, u_char *digest)
+{
+    kg_rc_t                     rc;
+    uint32_t                    len;
+    kg_sha_t                   *sha;
+    ngx_int_t                  *index;
+    ngx_uint_t                  i;
+    ngx_http_variable_value_t  *value;
+
+    sha = kg_sha_create();
+    if (sha == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = KG_OK;
+    index = variables->elts;
+
+    for (i = 0; i < variables->nelts && rc == KG_OK; i++) {
+        value = ngx_http_get_indexed_variable(r, index[i]);
+
+        len = (value && !value->not_found) ? value->len : 0;
+
+        rc = kg_sha_update(sha, &len, sizeof(len));
+
+        if (rc == KG_OK && len) {
+            rc = kg_sha_update(sha, value->data, len);
+        }
+    }
+
+    if (rc != KG_OK) {
+        kg_sha_free(sha);
+        return NGX_ERROR;
+    }
+
+    return (kg_sha_final(sha, digest) == KG_OK) ? NGX_OK : NGX_ERROR;
+}
