@@ -218,9 +218,10 @@ def test_success_after_retry_after(make_gate, upstream):
 
 
 def test_one_command_a_request_on_a_warm_key(make_gate, make_relay, redis):
+    """Where nothing is leased; the record is cached."""
     relay = make_relay(redis.port)
     gate = make_gate(redis_url=relay.url, workers="1", policies="""
-        keygate_policy default rate=60r/m by=key;
+        keygate_policy default rate=60r/m by=key exact;
         keygate_policy org rate=90r/m by=org;""",
         gate="keygate partner; keygate_limit default org;")
     key = gate.key()

@@ -4,6 +4,7 @@ only count; and what answers say of them."""
 import pytest
 
 from checks import check_error, structured
+from harness.client import encode_request
 from harness.ports import wait_for
 
 LOADS = "/v1/loads"
@@ -252,3 +253,28 @@ def test_legacy_headers_need_a_policy(nginx_t):
                               "keygate_limit headers=legacy;")
     assert rc != 0
     assert "headers=legacy" in stderr
+
+
+@pytest.mark.parametrize("status, code", [
+    (None, "service_unavailable"), (429, "rate_limited")])
+def test_requests_at_a_time_are_nginx_s_own(make_gate, upstream, status,
+                                            code):
+    """limit_conn knows the key before a limit is spent, and what it refuses
+    looks like any error."""
+    gate = make_gate(
+        http="limit_conn_zone $keygate_key_id zone=conn:1m;",
+        location="limit_conn conn 1;"
+        + (f"limit_conn_status {status};" if status else ""))
+    key, other = gate.key(), gate.key()
+    upstream.answer(200, delay=0.6, times=1)
+    first = gate.connect()
+    first.send(encode_request("GET", LOADS,
+                              {"Authorization": f"Bearer {key.token}"}))
+    upstream.wait(1)
+
+    answer = gate.get(LOADS, key=key)
+    check_error(answer, status or 503, code, None, (1, 60))
+    assert gate.get(LOADS, key=other).status == 200
+
+    assert left(first.read()) == {"default": 59}
+    assert left(gate.get(LOADS, key=key)) == {"default": 58}

@@ -26,6 +26,7 @@
 
 typedef struct ngx_http_keygate_ctx_s     ngx_http_keygate_ctx_t;
 typedef struct ngx_http_keygate_lookup_s  ngx_http_keygate_lookup_t;
+typedef struct ngx_http_keygate_asking_s  ngx_http_keygate_asking_t;
 
 
 /* The claim of an idempotent write; it outlives its request in Redis only. */
@@ -117,6 +118,8 @@ struct ngx_http_keygate_ctx_s {
     kg_redis_op_t               *op;            /* asked and not answered */
     ngx_http_keygate_reply_pt    reply;
     ngx_http_event_handler_pt    read_handler;  /* to restore after waiting */
+    ngx_http_keygate_asking_t   *asking;        /* that is waited for */
+    ngx_queue_t                  queue;         /* among those who do */
 
     u_char                       id[KG_REQUEST_ID_LEN];
     ngx_str_t                    request_id;
@@ -402,6 +405,53 @@ ngx_int_t ngx_http_keygate_apply_policy(ngx_pool_t *pool,
     ngx_http_keygate_main_conf_t *mcf, ngx_http_request_t *r,
     const kg_key_t *key, const kg_org_t *org, const ngx_str_t *route,
     ngx_http_keygate_policy_t *policy, ngx_http_keygate_applied_t *applied);
+
+
+/* ngx_http_keygate_limit.c */
+
+/* What is left of a policy, for the headers. */
+void ngx_http_keygate_limit_stands(ngx_http_keygate_applied_t *applied,
+    const kg_limit_stand_t *stand);
+
+/* The request is to be refused by policy refusing, from 1; relief in ms. */
+void ngx_http_keygate_limit_refused(ngx_http_keygate_ctx_t *ctx,
+    ngx_uint_t refusing, uint32_t relief);
+
+/* A policy that is dry_run says in the log what it would have done. */
+void ngx_http_keygate_limit_dry(ngx_http_keygate_ctx_t *ctx,
+    const ngx_http_keygate_policy_t *policy);
+
+
+/* ngx_http_keygate_limit_ask.c */
+
+/*
+ * Charges a request whose policies are applied: NGX_OK, it is admitted, or
+ * refused (ctx->refused); NGX_AGAIN: it waits for Redis, and then its phases
+ * run again with that or with ctx->limit_down; NGX_ERROR for no memory.
+ */
+ngx_int_t ngx_http_keygate_limit(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* From the pool cleanup: the request waits no more. */
+void ngx_http_keygate_limit_leave(ngx_http_keygate_ctx_t *ctx);
+
+/* In init_process. */
+ngx_int_t ngx_http_keygate_limit_init(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf);
+
+/* us of CLOCK_MONOTONIC: a lease's life must not lag behind with nginx's. */
+uint64_t ngx_http_keygate_monotonic(void);
+
+
+/* ngx_http_keygate_limit_local.c */
+
+/* Charges a request without Redis: as ngx_http_keygate_limit(), at once. */
+ngx_int_t ngx_http_keygate_limit_local(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* What Redis has to be told: sets ask->owes and ask->debt. */
+void ngx_http_keygate_limit_owed(ngx_http_keygate_main_conf_t *mcf,
+    ngx_http_keygate_ctx_t *ctx, kg_limit_ask_t *ask);
 
 
 /* ngx_http_keygate_limit_headers.c: RateLimit-Policy and its kin. */

@@ -13,6 +13,8 @@ static char *ngx_http_keygate_conf_use(ngx_conf_t *cf, ngx_str_t *param,
     ngx_uint_t *mask);
 static char *ngx_http_keygate_conf_missing(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf, const char *what, const char *right);
+static char *ngx_http_keygate_conf_share(ngx_conf_t *cf, ngx_str_t *param,
+    ngx_http_keygate_main_conf_t *mcf);
 
 
 static ngx_str_t  ngx_http_keygate_uses[NGX_HTTP_KEYGATE_USES] = {
@@ -256,7 +258,8 @@ ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     (void) cmd;
 
     if (mcf->stale != NGX_CONF_UNSET_MSEC
-        || mcf->outage != NGX_CONF_UNSET_UINT)
+        || mcf->outage != NGX_CONF_UNSET_UINT
+        || mcf->share != NGX_CONF_UNSET_UINT)
     {
         return "is duplicate";
     }
@@ -275,6 +278,15 @@ ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
+        if (ngx_http_keygate_conf_starts(&value[i], "share=")) {
+            rv = ngx_http_keygate_conf_share(cf, &value[i], mcf);
+            if (rv != NGX_CONF_OK) {
+                return rv;
+            }
+
+            continue;
+        }
+
         outage = NGX_CONF_UNSET_UINT;
 
         if (ngx_strcmp(value[i].data, "limits=deny") == 0) {
@@ -282,6 +294,9 @@ ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         } else if (ngx_strcmp(value[i].data, "limits=allow") == 0) {
             outage = NGX_HTTP_KEYGATE_ALLOW;
+
+        } else if (ngx_strcmp(value[i].data, "limits=local") == 0) {
+            outage = NGX_HTTP_KEYGATE_LOCAL;
         }
 
         if (outage != NGX_CONF_UNSET_UINT) {
@@ -298,10 +313,50 @@ ngx_http_keygate_conf_outage(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid parameter \"%V\": it must be "
-                           "\"keys=stale:TIME\", \"limits=deny\" or "
-                           "\"limits=allow\"", &value[i]);
+                           "\"keys=stale:TIME\", \"limits=local\", "
+                           "\"limits=deny\", \"limits=allow\" or "
+                           "\"share=25%%\"", &value[i]);
         return NGX_CONF_ERROR;
     }
+
+    if (mcf->share != NGX_CONF_UNSET_UINT
+        && mcf->outage != NGX_CONF_UNSET_UINT
+        && mcf->outage != NGX_HTTP_KEYGATE_LOCAL)
+    {
+        return "has a \"share=\" that only \"limits=local\" has";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_keygate_conf_share(ngx_conf_t *cf, ngx_str_t *param,
+    ngx_http_keygate_main_conf_t *mcf)
+{
+    u_char     *p;
+    size_t      len;
+    ngx_int_t   share;
+
+    if (mcf->share != NGX_CONF_UNSET_UINT) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate parameter \"%V\"", param);
+        return NGX_CONF_ERROR;
+    }
+
+    p = param->data + sizeof("share=") - 1;
+    len = param->len - (sizeof("share=") - 1);
+
+    share = (len && p[len - 1] == '%') ? ngx_atoi(p, len - 1) : NGX_ERROR;
+
+    if (share < 1 || share > 100) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"%V\": it must be from 1%% to 100%%, as "
+                           "\"share=25%%\"", param);
+        return NGX_CONF_ERROR;
+    }
+
+    mcf->share = (ngx_uint_t) share;
 
     return NGX_CONF_OK;
 }

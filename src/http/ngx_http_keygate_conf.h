@@ -27,6 +27,7 @@
 #include "kg_time.h"
 #include "kg_token.h"
 #include "kg_zone.h"
+#include "kg_zone_limits.h"
 
 
 #define NGX_HTTP_KEYGATE_OFF            0
@@ -42,6 +43,7 @@
 
 #define NGX_HTTP_KEYGATE_DENY           0
 #define NGX_HTTP_KEYGATE_ALLOW          1
+#define NGX_HTTP_KEYGATE_LOCAL          2
 
 #define NGX_HTTP_KEYGATE_ROLE_READ      1
 #define NGX_HTTP_KEYGATE_ROLE_PORTAL    2
@@ -207,6 +209,7 @@ typedef struct {
 
     ngx_msec_t                   stale;         /* keys=stale: */
     ngx_uint_t                   outage;        /* limits= */
+    ngx_uint_t                   share;         /* share=, percent */
 
     kg_rate_t                    failures;      /* unknown keys of an address */
     kg_rate_t                    lookups;       /* of those with too many */
@@ -216,6 +219,13 @@ typedef struct {
     /* A worker's lookups; see ngx_http_keygate_lookup.c. */
     ngx_queue_t                 *lookups_busy;
     ngx_queue_t                  lookups_free;
+
+    /* A worker's asks for limits; see ngx_http_keygate_limit_ask.c. */
+    ngx_queue_t                 *asks_busy;
+    ngx_queue_t                  asks_free;
+    ngx_queue_t                  asks_ready;
+    ngx_event_t                  asks_event;
+
     /* Where some location first needs all this. */
     u_char                      *file;
     ngx_uint_t                   line;

@@ -8,11 +8,6 @@
 #include "ngx_http_keygate.h"
 
 
-static ngx_int_t ngx_http_keygate_charge(ngx_http_keygate_ctx_t *ctx);
-static void ngx_http_keygate_charged(ngx_http_keygate_ctx_t *ctx,
-    kg_redis_op_t *op);
-static void ngx_http_keygate_log_dry(ngx_http_keygate_ctx_t *ctx,
-    const ngx_http_keygate_policy_t *policy);
 static ngx_int_t ngx_http_keygate_refuse_limit(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 
@@ -75,8 +70,11 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
             return NGX_DECLINED;
         }
 
-        rc = ngx_http_keygate_charge(ctx);
-        return (rc == NGX_ERROR) ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
+        rc = ngx_http_keygate_limit(r, ctx);
+
+        if (rc != NGX_OK) {
+            return (rc == NGX_ERROR) ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
+        }
     }
 
     if (ctx->limit_down) {
@@ -88,10 +86,16 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
             return NGX_DECLINED;
         }
 
-        ctx->retry_after = 1;
+        if (mcf->outage == NGX_HTTP_KEYGATE_DENY) {
+            ctx->retry_after = 1;
 
-        return ngx_http_keygate_refuse(r, ctx, KG_ERR_SERVICE_UNAVAILABLE,
-                                       NULL);
+            return ngx_http_keygate_refuse(r, ctx, KG_ERR_SERVICE_UNAVAILABLE,
+                                           NULL);
+        }
+
+        if (ngx_http_keygate_limit_local(r, ctx) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
     }
 
     if (ctx->refused) {
@@ -103,118 +107,40 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
 }
 
 
-static ngx_int_t
-ngx_http_keygate_charge(ngx_http_keygate_ctx_t *ctx)
+void
+ngx_http_keygate_limit_stands(ngx_http_keygate_applied_t *applied,
+    const kg_limit_stand_t *stand)
 {
-    ngx_uint_t                     i, n;
-    kg_redis_cmd_t                 cmd;
-    kg_limit_policy_t              policies[KG_LIMIT_POLICIES_MAX];
-    ngx_str_t                      argv[KG_LIMIT_POLICIES_MAX + 1];
-    u_char                         packed[KG_LIMIT_ARG_LEN(KG_LIMIT_POLICIES_MAX)];
-
-    n = ctx->napplied;
-
-    for (i = 0; i < n; i++) {
-        argv[i] = ctx->applied[i].state;
-        policies[i] = ctx->applied[i].limit;
-    }
-
-    argv[n].data = packed;
-    argv[n].len = kg_limit_write_policies(packed, ctx->route->cost, policies,
-                                          n)
-                  - packed;
-
-    ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
-
-    cmd.script = KG_SCRIPT_LIMIT;
-    cmd.nkeys = n;
-    cmd.argc = n + 1;
-    cmd.argv = argv;
-    cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);
-
-    return ngx_http_keygate_ask(ctx, NGX_HTTP_KEYGATE_LIMITS, &cmd,
-                                ngx_http_keygate_charged);
+    applied->known = 1;
+    applied->remaining = stand->left;
+    applied->reset = ((ngx_uint_t) stand->reset + 999) / 1000;
 }
 
 
-static void
-ngx_http_keygate_charged(ngx_http_keygate_ctx_t *ctx, kg_redis_op_t *op)
+void
+ngx_http_keygate_limit_refused(ngx_http_keygate_ctx_t *ctx,
+    ngx_uint_t refusing, uint32_t relief)
 {
-    kg_str_t                     text;
-    ngx_uint_t                   i, n;
-    kg_limit_answer_t            answer;
     ngx_http_keygate_applied_t  *applied;
 
-    n = ctx->napplied;
-
-    if (op->status != KG_REDIS_REPLY) {
-        goto down;
-    }
-
-    if (!kg_redis_is(op->reply, REDIS_REPLY_STRING, 0)) {
-        goto malformed;
-    }
-
-    text.data = (u_char *) op->reply->str;
-    text.len = op->reply->len;
-
-    if (kg_limit_read_answer(&text, n, &answer) != KG_OK
-        || (answer.granted == 0 && answer.refusing == 0))
-    {
-        goto malformed;
-    }
-
-    for (i = 0; i < n; i++) {
-        applied = &ctx->applied[i];
-        applied->known = 1;
-        applied->remaining = answer.stand[i].left;
-        applied->reset = (answer.stand[i].reset + 999) / 1000;
-
-        if (answer.dry & (1u << i)) {
-            ngx_http_keygate_log_dry(ctx, applied->policy);
-        }
-    }
-
-    if (answer.granted) {
-        return;
-    }
-
-    applied = &ctx->applied[answer.refusing - 1];
+    applied = &ctx->applied[refusing - 1];
 
     /* A cost over the limit never passes: the answer is a whole window. */
 
-    ctx->retry_after = (answer.relief != KG_LIMIT_NEVER)
-                       ? ((ngx_uint_t) answer.relief + 999) / 1000
+    ctx->retry_after = (relief != KG_LIMIT_NEVER && ctx->route->cost
+                                                    <= applied->limit.limit)
+                       ? ((ngx_uint_t) relief + 999) / 1000
                        : applied->rate.window;
     ctx->refused = 1;
     ctx->policy = applied->policy;
 
     applied->remaining = 0;
     applied->reset = ctx->retry_after;
-
-    return;
-
-malformed:
-
-    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                  "keygate: Redis answered a limit with another shape");
-
-down:
-
-    if (op->status == KG_REDIS_REFUSED) {
-        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                      "keygate: Redis refused to count a limit: %s",
-                      kg_redis_reason(op));
-    }
-
-    ctx->limit_down = 1;
 }
 
 
-/* A policy that is dry_run says what it would have done. */
-
-static void
-ngx_http_keygate_log_dry(ngx_http_keygate_ctx_t *ctx,
+void
+ngx_http_keygate_limit_dry(ngx_http_keygate_ctx_t *ctx,
     const ngx_http_keygate_policy_t *policy)
 {
     ngx_log_error(NGX_LOG_NOTICE, ctx->request->connection->log, 0,

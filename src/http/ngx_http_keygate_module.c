@@ -76,7 +76,7 @@ static ngx_command_t  ngx_http_keygate_commands[] = {
       NULL },
 
     { ngx_string("keygate_outage"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE123,
       ngx_http_keygate_conf_outage,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
@@ -192,6 +192,7 @@ ngx_http_keygate_create_main_conf(ngx_conf_t *cf)
     mcf->tolerance = NGX_CONF_UNSET_MSEC;
     mcf->stale = NGX_CONF_UNSET_MSEC;
     mcf->outage = NGX_CONF_UNSET_UINT;
+    mcf->share = NGX_CONF_UNSET_UINT;
 
     mcf->eviction = NGX_CONF_UNSET_UINT;
 
@@ -265,7 +266,8 @@ ngx_http_keygate_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(mcf->usage_flush, 5000);
     ngx_conf_init_msec_value(mcf->tolerance, 0);
     ngx_conf_init_msec_value(mcf->stale, 5 * 60 * 1000);
-    ngx_conf_init_uint_value(mcf->outage, NGX_HTTP_KEYGATE_DENY);
+    ngx_conf_init_uint_value(mcf->outage, NGX_HTTP_KEYGATE_LOCAL);
+    ngx_conf_init_uint_value(mcf->share, 25);
 
     if (mcf->failures.requests == 0) {
         mcf->failures.requests = 120;
@@ -549,7 +551,9 @@ ngx_http_keygate_init_process(ngx_cycle_t *cycle)
 
     kg_zone_recover(mcf->zone, cycle->log);
 
-    if (ngx_http_keygate_lookup_init(cycle, mcf) != NGX_OK) {
+    if (ngx_http_keygate_lookup_init(cycle, mcf) != NGX_OK
+        || ngx_http_keygate_limit_init(cycle, mcf) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

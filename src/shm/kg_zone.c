@@ -144,6 +144,22 @@ kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         return NGX_ERROR;
     }
 
+    /* A 16th of it for those who are limited. */
+
+    n = shm_zone->shm.size / 16 / sizeof(kg_zone_limited_t)
+        / KG_ZONE_LIMIT_SET;
+
+    for (shared->nlimits = 64; shared->nlimits * 2 <= n; /* void */) {
+        shared->nlimits *= 2;
+    }
+
+    shared->limits = ngx_slab_calloc(zone->shpool,
+                           shared->nlimits * KG_ZONE_LIMIT_SET
+                           * sizeof(kg_zone_limited_t));
+    if (shared->limits == NULL) {
+        return NGX_ERROR;
+    }
+
     shared->layout = KG_ZONE_LAYOUT;
     shared->told = KG_ZONE_UNWATCHED;
 
@@ -361,6 +377,19 @@ kg_zone_recover(kg_zone_t *zone, ngx_log_t *log)
         if (kg_zone_orphan(&zone->shared->failure_locks[i].lock, &owner)) {
             ngx_unlock(&zone->shared->failure_locks[i].lock);
         }
+    }
+
+    /* A torn lease is not: what was leased stays spent. */
+
+    for (i = 0; i < KG_ZONE_LIMIT_LOCKS; i++) {
+        if (kg_zone_orphan(&zone->shared->limit_locks[i].lock, &owner)) {
+            kg_zone_limits_forget(zone, i);
+            ngx_unlock(&zone->shared->limit_locks[i].lock);
+        }
+    }
+
+    if (kg_zone_orphan(&zone->shared->local_lock, &owner)) {
+        ngx_unlock(&zone->shared->local_lock);
     }
 
     for (i = 0; i < KG_ZONE_SHARDS; i++) {

@@ -36,7 +36,8 @@ typedef struct kg_zone_s  kg_zone_t;
 
 typedef enum {
     KG_ZONE_KEY = 0,        /* named by the digest's 32 bytes */
-    KG_ZONE_ORG             /* named by the organisation's id */
+    KG_ZONE_ORG,            /* named by the organisation's id */
+    KG_ZONE_LOCAL           /* a limit's state: see kg_zone_limits.h */
 } kg_zone_kind_t;
 
 typedef struct {

@@ -17,6 +17,7 @@
 #include <signal.h>
 
 #include "kg_zone.h"
+#include "kg_zone_limits.h"
 
 
 /* To change with anything below. */
@@ -48,7 +49,7 @@ struct kg_zone_node_s {
     uint32_t            hash;
     u_short             packed_len;
     u_char              name_len;
-    unsigned            kind:1;
+    unsigned            kind:2;
     unsigned            absent:1;
 };
 
@@ -94,7 +95,39 @@ typedef struct {
 typedef struct {
     ngx_atomic_t        lock;           /* pid of the owner, or 0 */
     u_char              pad[64 - sizeof(ngx_atomic_t)];
-} kg_zone_failure_lock_t;
+} kg_zone_set_lock_t;
+
+
+/* Who is limited alike: see kg_zone_limits.h. */
+
+#define KG_ZONE_LIMIT_SET       4
+#define KG_ZONE_LIMIT_LOCKS     64
+
+typedef struct {
+    uint32_t            units;          /* 0: there is none */
+    uint32_t            lived;          /* us */
+    double              since;          /* us of Redis's clock */
+    uint64_t            until;          /* us */
+} kg_zone_lease_t;
+
+typedef struct {
+    u_char              name[KG_ZONE_LIMITS_NAME];
+    uint64_t            used;           /* us; 0: the place is free */
+    kg_zone_lease_t     leases[2];      /* in use, and the next */
+    kg_zone_lease_t     back;           /* to be handed back */
+    uint64_t            asking;         /* us: a lease is, until then */
+    uint64_t            counted;        /* us: the demand is since then */
+    uint32_t            demand;
+    uint32_t            before;
+    uint64_t            denied;         /* us: until then */
+    uint64_t            relieved;       /* us: ... and surely not after */
+    uint32_t            denied_cost;
+    uint32_t            refusing;
+    uint64_t            told;           /* us: how it stands was */
+    uint32_t            rates;
+    uint32_t            n;
+    kg_limit_stand_t    stand[KG_ZONE_LIMITS_POLICIES];
+} kg_zone_limited_t;
 
 
 typedef struct {
@@ -116,7 +149,13 @@ typedef struct {
     ngx_atomic_t            lookups_empty;  /* ms: of the reserved budget */
     ngx_uint_t              nfailures;      /* sets; a power of two */
     kg_zone_failure_t      *failures;
-    kg_zone_failure_lock_t  failure_locks[KG_ZONE_FAILURE_LOCKS];
+    kg_zone_set_lock_t  failure_locks[KG_ZONE_FAILURE_LOCKS];
+
+    ngx_uint_t              nlimits;        /* sets; a power of two */
+    kg_zone_limited_t      *limits;
+    kg_zone_set_lock_t  limit_locks[KG_ZONE_LIMIT_LOCKS];
+    ngx_atomic_t            local_lock;     /* pid of the owner, or 0 */
+    uint64_t                local_at;       /* us; 0: never */
 
     kg_zone_shard_t         shards[KG_ZONE_SHARDS];
 } kg_zone_shared_t;
@@ -212,6 +251,10 @@ void kg_zone_write(kg_zone_node_t *node, size_t offset, const u_char *src,
 void kg_zone_read(const kg_zone_node_t *node, size_t offset, u_char *dst,
     size_t len);
 ngx_uint_t kg_zone_equals(const kg_zone_node_t *node, const ngx_str_t *name);
+
+
+/* kg_zone_limits.c: empties the sets of a lock, which is held. */
+void kg_zone_limits_forget(kg_zone_t *zone, ngx_uint_t lock);
 
 
 /* kg_zone_watch.c; the shard's lock is held */

@@ -1,0 +1,672 @@
+
+/*
+ * Limits: from what the node knows, else from Redis.
+ *
+ * What a lease covers, or a denial that is remembered, is decided here and
+ * now.  The rest asks Redis: the requests of a worker that are limited alike
+ * share an ask.  One is under way at a time; those that arrive meanwhile go
+ * together in the next, at the end of an event-loop turn, and what is granted
+ * is theirs in the order of their arrival.
+ *
+ * An ask belongs to the worker.  A request that leaves takes nothing with it;
+ * what was granted to it is the next one's, or stays spent.
+ */
+
+#include <ngx_md5.h>
+
+#include "ngx_http_keygate.h"
+#include "kg_limit_bytes.h"
+
+
+#define NGX_HTTP_KEYGATE_ASKS  256      /* buckets of those there are */
+
+/* Where ARGV[2] has that something is owed, and the life of a lease. */
+#define NGX_HTTP_KEYGATE_MORE_OWES  8
+#define NGX_HTTP_KEYGATE_MORE_LIFE  28
+
+
+struct ngx_http_keygate_asking_s {
+    ngx_queue_t                    queue;       /* in its bucket, or free */
+    ngx_queue_t                    ready;       /* to be sent this turn */
+    ngx_queue_t                    waiting;     /* of ctx->queue */
+    ngx_queue_t                    asked;       /* likewise */
+    ngx_http_keygate_main_conf_t  *conf;
+    kg_zone_limits_t               limits;
+    kg_limit_ask_t                 ask;
+    uint64_t                       sent;        /* us */
+    unsigned                       busy:1;      /* Redis has it */
+};
+
+
+static void ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx,
+    kg_zone_limits_t *limits);
+static ngx_int_t ngx_http_keygate_asking_join(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits);
+static ngx_http_keygate_asking_t *ngx_http_keygate_asking_find(
+    ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits);
+static void ngx_http_keygate_asking_post(ngx_http_keygate_asking_t *asking);
+static void ngx_http_keygate_asking_turn(ngx_event_t *ev);
+static void ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking);
+static ngx_int_t ngx_http_keygate_asking_submit(
+    ngx_http_keygate_asking_t *asking, ngx_http_keygate_ctx_t *ctx);
+static void ngx_http_keygate_asking_answered(kg_redis_op_t *op);
+static ngx_uint_t ngx_http_keygate_asking_read(
+    ngx_http_keygate_asking_t *asking, kg_redis_op_t *op,
+    kg_limit_answer_t *answer);
+static void ngx_http_keygate_asking_late(kg_redis_op_t *op);
+static void ngx_http_keygate_asking_told(kg_zone_t *zone, kg_redis_op_t *op,
+    ngx_uint_t told);
+static void ngx_http_keygate_asking_free(ngx_http_keygate_asking_t *asking);
+static void ngx_http_keygate_renew_lease(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits);
+
+
+ngx_int_t
+ngx_http_keygate_limit(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_uint_t                     i;
+    kg_zone_limits_t               limits;
+    kg_zone_limits_known_t         known;
+    kg_zone_limits_verdict_t       verdict;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
+
+    ngx_http_keygate_limits_name(ctx, &limits);
+
+    if (limits.n > KG_ZONE_LIMITS_POLICIES) {
+        return ngx_http_keygate_asking_join(ctx, mcf, &limits);
+    }
+
+    verdict = kg_zone_limits_take(mcf->zone, &limits,
+                                  ngx_http_keygate_monotonic(), &known);
+
+    if (verdict == KG_ZONE_LIMITS_ASK) {
+        return ngx_http_keygate_asking_join(ctx, mcf, &limits);
+    }
+
+    for (i = 0; i < limits.n; i++) {
+        ngx_http_keygate_limit_stands(&ctx->applied[i], &known.stand[i]);
+    }
+
+    if (verdict == KG_ZONE_LIMITS_DENIED) {
+        ngx_http_keygate_limit_refused(ctx, known.refusing, known.relief);
+        return NGX_OK;
+    }
+
+    if (known.renew) {
+        ngx_http_keygate_renew_lease(ctx, mcf, &limits);
+    }
+
+    return NGX_OK;
+}
+
+
+uint64_t
+ngx_http_keygate_monotonic(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+
+/*
+ * Who spends from the same states, and at which rates.  The values of variables
+ * are in the states' names as SHA-256, so nobody can aim at another's place.
+ */
+
+static void
+ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx,
+    kg_zone_limits_t *limits)
+{
+    u_char                      *p;
+    uint32_t                     life;
+    ngx_md5_t                    md5;
+    ngx_uint_t                   i;
+    ngx_http_keygate_applied_t  *applied;
+    u_char                       numbers[16];
+
+    limits->rates = 0;
+    limits->n = ctx->napplied;
+    limits->cost = ctx->route->cost;
+    limits->life = 1000000;
+
+    ngx_md5_init(&md5);
+
+    for (i = 0; i < limits->n; i++) {
+        applied = &ctx->applied[i];
+
+        p = kg_put32(numbers, limits->rates);
+        p = kg_put32(p, applied->limit.limit);
+        p = kg_put32(p, applied->rate.requests << 1 | applied->limit.dry);
+        p = kg_put32(p, applied->rate.window);
+
+        limits->rates = ngx_murmur_hash2(numbers, p - numbers);
+
+        kg_put32(numbers, (uint32_t) applied->state.len);
+
+        ngx_md5_update(&md5, numbers, 4);
+        ngx_md5_update(&md5, applied->state.data, applied->state.len);
+
+        life = applied->policy->exact ? 0 : kg_limit_life(&applied->limit);
+        limits->life = ngx_min(limits->life, life);
+    }
+
+    ngx_md5_final(limits->name, &md5);
+
+    if (limits->n > KG_ZONE_LIMITS_POLICIES) {
+        limits->life = 0;
+    }
+}
+
+
+ngx_int_t
+ngx_http_keygate_limit_init(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf)
+{
+    ngx_uint_t  i;
+
+    mcf->asks_busy = ngx_palloc(cycle->pool,
+                                NGX_HTTP_KEYGATE_ASKS * sizeof(ngx_queue_t));
+    if (mcf->asks_busy == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < NGX_HTTP_KEYGATE_ASKS; i++) {
+        ngx_queue_init(&mcf->asks_busy[i]);
+    }
+
+    ngx_queue_init(&mcf->asks_free);
+    ngx_queue_init(&mcf->asks_ready);
+
+    mcf->asks_event.handler = ngx_http_keygate_asking_turn;
+    mcf->asks_event.data = mcf;
+    mcf->asks_event.log = cycle->log;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_keygate_limit_leave(ngx_http_keygate_ctx_t *ctx)
+{
+    if (ctx->asking) {
+        ngx_queue_remove(&ctx->queue);
+        ctx->asking = NULL;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_keygate_asking_join(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits)
+{
+    ngx_http_keygate_asking_t  *asking;
+
+    asking = ngx_http_keygate_asking_find(mcf, limits);
+    if (asking == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_queue_insert_tail(&asking->waiting, &ctx->queue);
+    ctx->asking = asking;
+
+    if (!asking->busy) {
+        ngx_http_keygate_asking_post(asking);
+    }
+
+    ngx_http_keygate_wait(ctx);
+
+    return NGX_AGAIN;
+}
+
+
+/* The ask of those who are limited alike, or a new one. */
+
+static ngx_http_keygate_asking_t *
+ngx_http_keygate_asking_find(ngx_http_keygate_main_conf_t *mcf,
+    const kg_zone_limits_t *limits)
+{
+    uint32_t                    hash;
+    ngx_queue_t                *bucket, *q;
+    ngx_http_keygate_asking_t  *asking;
+
+    ngx_memcpy(&hash, limits->name, sizeof(hash));
+    bucket = &mcf->asks_busy[hash % NGX_HTTP_KEYGATE_ASKS];
+
+    for (q = ngx_queue_head(bucket);
+         q != ngx_queue_sentinel(bucket);
+         q = ngx_queue_next(q))
+    {
+        asking = ngx_queue_data(q, ngx_http_keygate_asking_t, queue);
+
+        if (asking->limits.cost == limits->cost
+            && asking->limits.rates == limits->rates
+            && asking->limits.life == limits->life
+            && ngx_memcmp(asking->limits.name, limits->name,
+                          KG_ZONE_LIMITS_NAME)
+               == 0)
+        {
+            return asking;
+        }
+    }
+
+    if (ngx_queue_empty(&mcf->asks_free)) {
+        asking = ngx_palloc(ngx_cycle->pool,
+                            sizeof(ngx_http_keygate_asking_t));
+        if (asking == NULL) {
+            return NULL;
+        }
+
+    } else {
+        q = ngx_queue_head(&mcf->asks_free);
+        ngx_queue_remove(q);
+        asking = ngx_queue_data(q, ngx_http_keygate_asking_t, queue);
+    }
+
+    ngx_memzero(asking, sizeof(ngx_http_keygate_asking_t));
+
+    asking->conf = mcf;
+    asking->limits = *limits;
+    ngx_queue_init(&asking->ready);
+    ngx_queue_init(&asking->waiting);
+    ngx_queue_init(&asking->asked);
+
+    ngx_queue_insert_tail(bucket, &asking->queue);
+
+    return asking;
+}
+
+
+/* Its ready link is alone while it is in no list. */
+
+static void
+ngx_http_keygate_asking_post(ngx_http_keygate_asking_t *asking)
+{
+    if (!ngx_queue_empty(&asking->ready)) {
+        return;
+    }
+
+    ngx_queue_insert_tail(&asking->conf->asks_ready, &asking->ready);
+    ngx_post_event(&asking->conf->asks_event, &ngx_posted_events);
+}
+
+
+static void
+ngx_http_keygate_asking_turn(ngx_event_t *ev)
+{
+    ngx_queue_t                   *q;
+    ngx_http_keygate_asking_t     *asking;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    mcf = ev->data;
+
+    while (!ngx_queue_empty(&mcf->asks_ready)) {
+        q = ngx_queue_head(&mcf->asks_ready);
+        ngx_queue_remove(q);
+        ngx_queue_init(q);
+
+        asking = ngx_queue_data(q, ngx_http_keygate_asking_t, ready);
+
+        ngx_http_keygate_asking_send(asking);
+    }
+}
+
+
+/* All who wait, in one command. */
+
+static void
+ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking)
+{
+    ngx_queue_t             *q;
+    ngx_http_keygate_ctx_t  *ctx;
+
+    if (asking->busy) {
+        return;
+    }
+
+    if (ngx_queue_empty(&asking->waiting)) {
+        ngx_http_keygate_asking_free(asking);
+        return;
+    }
+
+    ngx_memzero(&asking->ask, sizeof(kg_limit_ask_t));
+
+    asking->ask.cost = asking->limits.cost;
+
+    q = ngx_queue_head(&asking->waiting);
+    ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
+
+    while (!ngx_queue_empty(&asking->waiting)) {
+        q = ngx_queue_head(&asking->waiting);
+        ngx_queue_remove(q);
+        ngx_queue_insert_tail(&asking->asked, q);
+        asking->ask.n++;
+    }
+
+    if (ngx_http_keygate_asking_submit(asking, ctx) == NGX_OK) {
+        return;
+    }
+
+    /* No memory: as if Redis were away. */
+
+    while (!ngx_queue_empty(&asking->asked)) {
+        q = ngx_queue_head(&asking->asked);
+        ngx_queue_remove(q);
+
+        ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
+        ctx->asking = NULL;
+        ctx->limit_down = 1;
+
+        ngx_http_keygate_continue(ctx);
+    }
+
+    ngx_http_keygate_asking_free(asking);
+}
+
+
+/* ctx is one of those who are limited alike. */
+
+static ngx_int_t
+ngx_http_keygate_asking_submit(ngx_http_keygate_asking_t *asking,
+    ngx_http_keygate_ctx_t *ctx)
+{
+    u_char             *p;
+    ngx_uint_t          i, n;
+    kg_redis_cmd_t      cmd;
+    kg_limit_policy_t   policies[KG_LIMIT_POLICIES_MAX];
+    ngx_str_t           argv[KG_LIMIT_POLICIES_MAX + 2];
+    u_char              packed[KG_LIMIT_ARG_LEN(KG_LIMIT_POLICIES_MAX)
+                               + KG_LIMIT_MORE_MAX];
+
+    n = asking->limits.n;
+
+    for (i = 0; i < n; i++) {
+        argv[i] = ctx->applied[i].state;
+        policies[i] = ctx->applied[i].limit;
+    }
+
+    /* The life of a lease begins before Redis can have granted it. */
+
+    asking->sent = ngx_http_keygate_monotonic();
+
+    kg_zone_limits_ask(asking->conf->zone, &asking->limits, asking->sent,
+                       &asking->ask);
+    ngx_http_keygate_limit_owed(asking->conf, ctx, &asking->ask);
+
+    p = kg_limit_write_policies(packed, asking->limits.cost, policies, n);
+
+    argv[n].data = packed;
+    argv[n].len = p - packed;
+
+    argv[n + 1].data = p;
+    argv[n + 1].len = kg_limit_write_more(p, &asking->ask, n) - p;
+
+    ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
+
+    cmd.script = KG_SCRIPT_LIMIT;
+    cmd.nkeys = n;
+    cmd.argc = n + (argv[n + 1].len ? 2 : 1);
+    cmd.argv = argv;
+    cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);
+    cmd.handler = ngx_http_keygate_asking_answered;
+    cmd.late = ngx_http_keygate_asking_late;
+    cmd.data = asking;
+
+    if (kg_redis_submit(asking->conf->client[NGX_HTTP_KEYGATE_LIMITS], &cmd)
+        == NULL)
+    {
+        return NGX_ERROR;
+    }
+
+    asking->busy = 1;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_keygate_asking_answered(kg_redis_op_t *op)
+{
+    ngx_uint_t                   i, granted, down;
+    ngx_queue_t                 *q;
+    kg_limit_answer_t            answer;
+    ngx_http_keygate_ctx_t      *ctx;
+    ngx_http_keygate_asking_t   *asking;
+    ngx_http_keygate_applied_t  *applied;
+
+    asking = op->data;
+
+    down = !ngx_http_keygate_asking_read(asking, op, &answer);
+    granted = down ? 0 : answer.granted;
+
+    /* What timed out is still there for Redis to take. */
+
+    if (asking->ask.owes
+        && (!down || op->status == KG_REDIS_UNSENT
+            || op->status == KG_REDIS_REFUSED))
+    {
+        ngx_http_keygate_asking_told(asking->conf->zone, op, !down);
+    }
+
+    /* A request that goes on may end others that wait here. */
+
+    while (!ngx_queue_empty(&asking->asked)) {
+        q = ngx_queue_head(&asking->asked);
+        ngx_queue_remove(q);
+
+        ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
+        ctx->asking = NULL;
+
+        if (down) {
+            ctx->limit_down = 1;
+            ngx_http_keygate_continue(ctx);
+            continue;
+        }
+
+        for (i = 0; i < asking->limits.n; i++) {
+            applied = &ctx->applied[i];
+
+            ngx_http_keygate_limit_stands(applied, &answer.stand[i]);
+
+            /* What others of the ask spend after this one is still there. */
+
+            if (granted) {
+                applied->remaining += answer.lease
+                                      + (granted - 1) * asking->limits.cost;
+            }
+
+            if (answer.dry & (1u << i)) {
+                ngx_http_keygate_limit_dry(ctx, applied->policy);
+            }
+        }
+
+        if (granted) {
+            granted--;
+
+        } else {
+            ngx_http_keygate_limit_refused(ctx, answer.refusing,
+                                           answer.relief);
+        }
+
+        ngx_http_keygate_continue(ctx);
+    }
+
+    asking->busy = 0;
+
+    if (ngx_queue_empty(&asking->waiting)) {
+        ngx_http_keygate_asking_free(asking);
+
+    } else {
+        ngx_http_keygate_asking_post(asking);
+    }
+}
+
+
+/* 1 when Redis has answered the ask; what it said is then in the zone too. */
+
+static ngx_uint_t
+ngx_http_keygate_asking_read(ngx_http_keygate_asking_t *asking,
+    kg_redis_op_t *op, kg_limit_answer_t *answer)
+{
+    kg_str_t  text;
+
+    if (op->status == KG_REDIS_REFUSED) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                      "keygate: Redis refused to count a limit: %s",
+                      kg_redis_reason(op));
+        return 0;
+    }
+
+    if (op->status != KG_REDIS_REPLY) {
+        return 0;
+    }
+
+    if (kg_redis_is(op->reply, REDIS_REPLY_STRING, 0)) {
+        text.data = (u_char *) op->reply->str;
+        text.len = op->reply->len;
+
+        if (kg_limit_read_answer(&text, asking->limits.n, answer) == KG_OK
+            && answer->granted <= asking->ask.n
+            && (answer->granted == asking->ask.n || answer->refusing))
+        {
+            kg_zone_limits_answer(asking->conf->zone, &asking->limits,
+                                  asking->sent, ngx_http_keygate_monotonic(),
+                                  &asking->ask, answer);
+            return 1;
+        }
+    }
+
+    ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                  "keygate: Redis answered a limit with another shape");
+
+    return 0;
+}
+
+
+/*
+ * The answer came after the requests had gone on without it: what was leased
+ * goes back, and what was granted with it, which has the same entry.
+ */
+
+static void
+ngx_http_keygate_asking_late(kg_redis_op_t *op)
+{
+    u_char             *more;
+    size_t              n;
+    kg_str_t            text;
+    ngx_str_t           argv[KG_LIMIT_POLICIES_MAX + 2];
+    kg_redis_cmd_t      cmd;
+    kg_limit_ask_t      ask;
+    kg_limit_answer_t   answer;
+    u_char              packed[KG_LIMIT_MORE_MAX];
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    /* With no more than one request nothing was leased. */
+
+    if (op->status != KG_REDIS_REPLY
+        || !kg_redis_is(op->reply, REDIS_REPLY_STRING, 0)
+        || op->argc < 3 || op->argc > KG_LIMIT_POLICIES_MAX + 2)
+    {
+        return;
+    }
+
+    n = op->argc - 2;
+    more = op->argv[n + 1].data;
+
+    text.data = (u_char *) op->reply->str;
+    text.len = op->reply->len;
+
+    if (kg_limit_read_answer(&text, n, &answer) != KG_OK) {
+        return;
+    }
+
+    if (kg_get32(more + NGX_HTTP_KEYGATE_MORE_OWES)) {
+        mcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                                  ngx_http_keygate_module);
+        ngx_http_keygate_asking_told(mcf->zone, op, 1);
+    }
+
+    if (answer.lease == 0) {
+        return;
+    }
+
+    ngx_memzero(&ask, sizeof(kg_limit_ask_t));
+
+    ask.cost = kg_get32(op->argv[n].data);
+    ask.back = answer.lease + answer.granted * ask.cost;
+    ask.since = answer.moment;
+    ask.lived = kg_get32(more + NGX_HTTP_KEYGATE_MORE_LIFE);
+
+    ngx_memcpy(argv, op->argv, (n + 1) * sizeof(ngx_str_t));
+
+    argv[n + 1].data = packed;
+    argv[n + 1].len = kg_limit_write_more(packed, &ask, n) - packed;
+
+    ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
+
+    cmd.script = KG_SCRIPT_LIMIT;
+    cmd.nkeys = n;
+    cmd.argc = n + 2;
+    cmd.argv = argv;
+
+    (void) kg_redis_submit(op->redis, &cmd);
+}
+
+
+/* Redis was told what this node admitted alone, or surely was not. */
+
+static void
+ngx_http_keygate_asking_told(kg_zone_t *zone, kg_redis_op_t *op,
+    ngx_uint_t told)
+{
+    ngx_pool_t  *pool;
+
+    pool = ngx_create_pool(1024, ngx_cycle->log);
+    if (pool == NULL) {
+        return;
+    }
+
+    /* What owes has both ARGV, behind the states' names. */
+
+    kg_zone_local_told(zone, op->argv, op->argc - 2, told, pool);
+
+    ngx_destroy_pool(pool);
+}
+
+
+static void
+ngx_http_keygate_asking_free(ngx_http_keygate_asking_t *asking)
+{
+    ngx_queue_remove(&asking->queue);
+    ngx_queue_insert_head(&asking->conf->asks_free, &asking->queue);
+}
+
+
+/*
+ * A lease is running out: the next is asked for while nobody waits for it.
+ * What waits in this worker, if anything, will ask for it anyway.
+ */
+
+static void
+ngx_http_keygate_renew_lease(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits)
+{
+    ngx_http_keygate_asking_t  *asking;
+
+    asking = ngx_http_keygate_asking_find(mcf, limits);
+
+    if (asking == NULL || asking->busy || !ngx_queue_empty(&asking->waiting)) {
+        return;
+    }
+
+    ngx_memzero(&asking->ask, sizeof(kg_limit_ask_t));
+    asking->ask.cost = limits->cost;
+
+    if (ngx_http_keygate_asking_submit(asking, ctx) != NGX_OK) {
+        ngx_http_keygate_asking_free(asking);
+    }
+}

@@ -1,0 +1,305 @@
+
+/*
+ * Limits in the zone.  See kg_zone_limits.h.
+ */
+
+#include "kg_zone_int.h"
+
+
+/* How long a lease may take to arrive before another is asked for. */
+#define KG_ZONE_LIMITS_ASKING   1000000
+
+/* Requests in the life of a lease, from which on there is one. */
+#define KG_ZONE_LIMITS_LEAST    4
+
+/* A denial that has no relief is asked for again. */
+#define KG_ZONE_LIMITS_NEVER    60000
+
+
+static kg_zone_limited_t *kg_zone_limited(kg_zone_t *zone,
+    const kg_zone_limits_t *limits, uint64_t now, ngx_atomic_t **lock);
+static void kg_zone_limits_demand(kg_zone_limited_t *place,
+    const kg_zone_limits_t *limits, uint64_t now);
+static void kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now);
+static uint32_t kg_zone_limits_wanted(const kg_zone_limited_t *place);
+static void kg_zone_limits_stand(const kg_zone_limited_t *place,
+    uint64_t now, kg_zone_limits_known_t *known);
+
+
+kg_zone_limits_verdict_t
+kg_zone_limits_take(kg_zone_t *zone, const kg_zone_limits_t *limits,
+    uint64_t now, kg_zone_limits_known_t *known)
+{
+    ngx_atomic_t              *lock;
+    kg_zone_lease_t           *lease;
+    kg_zone_limited_t         *place;
+    kg_zone_limits_verdict_t   verdict;
+
+    verdict = KG_ZONE_LIMITS_ASK;
+    known->renew = 0;
+
+    place = kg_zone_limited(zone, limits, now, &lock);
+
+    kg_zone_limits_demand(place, limits, now);
+    kg_zone_limits_retire(place, now);
+
+    lease = &place->leases[0];
+
+    if (now < place->denied && place->rates == limits->rates
+        && limits->cost >= place->denied_cost)
+    {
+        verdict = KG_ZONE_LIMITS_DENIED;
+
+        kg_zone_limits_stand(place, now, known);
+
+        known->refusing = place->refusing;
+        known->relief = (place->relieved > now)
+                        ? (uint32_t) ((place->relieved - now + 999) / 1000)
+                        : 1;
+
+    } else if (limits->life && lease->units >= limits->cost) {
+        verdict = KG_ZONE_LIMITS_LEASED;
+
+        lease->units -= limits->cost;
+
+        kg_zone_limits_stand(place, now, known);
+
+        if (place->leases[1].units == 0 && place->asking < now
+            && (4 * (uint64_t) lease->units <= kg_zone_limits_wanted(place)
+                || 4 * (lease->until - now) < limits->life))
+        {
+            known->renew = 1;
+        }
+    }
+
+    ngx_unlock(lock);
+
+    return verdict;
+}
+
+
+void
+kg_zone_limits_ask(kg_zone_t *zone, const kg_zone_limits_t *limits,
+    uint64_t now, kg_limit_ask_t *ask)
+{
+    uint32_t            wanted;
+    uint64_t            asked;
+    ngx_atomic_t       *lock;
+    kg_zone_limited_t  *place;
+
+    if (limits->life == 0) {
+        return;
+    }
+
+    place = kg_zone_limited(zone, limits, now, &lock);
+
+    kg_zone_limits_retire(place, now);
+
+    ask->life = limits->life;
+    ask->back = place->back.units;
+    ask->since = place->back.since;
+    ask->lived = place->back.lived;
+
+    place->back.units = 0;
+
+    wanted = kg_zone_limits_wanted(place);
+    asked = (uint64_t) ask->n * ask->cost;
+
+    if (place->asking < now && wanted > asked
+        && wanted >= KG_ZONE_LIMITS_LEAST * ask->cost)
+    {
+        ask->want = wanted - (uint32_t) asked;
+        place->asking = now + KG_ZONE_LIMITS_ASKING;
+    }
+
+    ngx_unlock(lock);
+}
+
+
+void
+kg_zone_limits_answer(kg_zone_t *zone, const kg_zone_limits_t *limits,
+    uint64_t sent, uint64_t now, const kg_limit_ask_t *ask,
+    const kg_limit_answer_t *answer)
+{
+    uint64_t            relief;
+    ngx_uint_t          i;
+    ngx_atomic_t       *lock;
+    kg_zone_lease_t    *lease;
+    kg_zone_limited_t  *place;
+
+    if (limits->n > KG_ZONE_LIMITS_POLICIES) {
+        return;
+    }
+
+    place = kg_zone_limited(zone, limits, now, &lock);
+
+    if (place->rates != limits->rates) {
+        place->denied = 0;
+    }
+
+    place->told = now;
+    place->n = limits->n;
+    place->rates = limits->rates;
+
+    for (i = 0; i < limits->n; i++) {
+        place->stand[i] = answer->stand[i];
+    }
+
+    if (answer->granted < ask->n) {
+        relief = (answer->relief == KG_LIMIT_NEVER) ? KG_ZONE_LIMITS_NEVER
+                                                    : answer->relief;
+
+        /* Redis said so at some moment between the two. */
+
+        place->denied = sent + relief * 1000;
+        place->relieved = now + relief * 1000;
+        place->denied_cost = limits->cost;
+        place->refusing = answer->refusing;
+    }
+
+    if (ask->want) {
+
+        /* Where there is nothing to lease, not every request asks again. */
+
+        place->asking = (answer->lease || ask->n) ? 0 : now + ask->life;
+    }
+
+    if (answer->lease) {
+        kg_zone_limits_retire(place, now);
+
+        lease = &place->leases[place->leases[0].units ? 1 : 0];
+
+        lease->units = answer->lease;
+        lease->since = answer->moment;
+        lease->lived = ask->life;
+        lease->until = sent + ask->life;
+    }
+
+    ngx_unlock(lock);
+}
+
+
+/* The place, or the one it takes, empty; the set's lock is held on return. */
+
+static kg_zone_limited_t *
+kg_zone_limited(kg_zone_t *zone, const kg_zone_limits_t *limits, uint64_t now,
+    ngx_atomic_t **lock)
+{
+    uint32_t            hash;
+    ngx_uint_t          i;
+    kg_zone_limited_t  *set, *oldest;
+
+    /* The name is a hash already. */
+
+    ngx_memcpy(&hash, limits->name, sizeof(hash));
+
+    hash &= zone->shared->nlimits - 1;
+
+    *lock = &zone->shared->limit_locks[hash % KG_ZONE_LIMIT_LOCKS].lock;
+    set = &zone->shared->limits[hash * KG_ZONE_LIMIT_SET];
+
+    ngx_spinlock(*lock, ngx_pid, KG_ZONE_SPIN);
+
+    oldest = &set[0];
+
+    for (i = 0; i < KG_ZONE_LIMIT_SET; i++) {
+
+        if (set[i].used
+            && ngx_memcmp(set[i].name, limits->name, KG_ZONE_LIMITS_NAME) == 0)
+        {
+            set[i].used = now;
+            return &set[i];
+        }
+
+        if (set[i].used < oldest->used) {
+            oldest = &set[i];
+        }
+    }
+
+    ngx_memzero(oldest, sizeof(kg_zone_limited_t));
+    ngx_memcpy(oldest->name, limits->name, KG_ZONE_LIMITS_NAME);
+    oldest->used = now;
+
+    return oldest;
+}
+
+
+void
+kg_zone_limits_forget(kg_zone_t *zone, ngx_uint_t lock)
+{
+    ngx_uint_t  set;
+
+    for (set = lock; set < zone->shared->nlimits; set += KG_ZONE_LIMIT_LOCKS) {
+        ngx_memzero(&zone->shared->limits[set * KG_ZONE_LIMIT_SET],
+                    KG_ZONE_LIMIT_SET * sizeof(kg_zone_limited_t));
+    }
+}
+
+
+/* What is asked for in the life of a lease: this one's and the last one's. */
+
+static void
+kg_zone_limits_demand(kg_zone_limited_t *place, const kg_zone_limits_t *limits,
+    uint64_t now)
+{
+    if (now - place->counted >= limits->life) {
+        place->before = (now - place->counted < 2 * (uint64_t) limits->life)
+                        ? place->demand : 0;
+        place->demand = 0;
+        place->counted = now;
+    }
+
+    place->demand += limits->cost;
+}
+
+
+static uint32_t
+kg_zone_limits_wanted(const kg_zone_limited_t *place)
+{
+    return ngx_max(place->demand, place->before);
+}
+
+
+/* The lease whose life is over, or that is used up, makes way for the next. */
+
+static void
+kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now)
+{
+    ngx_uint_t        i;
+    kg_zone_lease_t  *lease;
+
+    lease = place->leases;
+
+    for (i = 0; i < 2; i++) {
+
+        if (lease[i].units && now > lease[i].until) {
+            place->back = lease[i];
+            lease[i].units = 0;
+        }
+    }
+
+    if (lease[0].units == 0 && lease[1].units) {
+        lease[0] = lease[1];
+        lease[1].units = 0;
+    }
+}
+
+
+/* As Redis last said, and what is leased is there as well. */
+
+static void
+kg_zone_limits_stand(const kg_zone_limited_t *place, uint64_t now,
+    kg_zone_limits_known_t *known)
+{
+    uint64_t    ago;
+    ngx_uint_t  i;
+
+    ago = (now - place->told) / 1000;
+
+    for (i = 0; i < place->n; i++) {
+        known->stand[i].left = place->stand[i].left + place->leases[0].units
+                               + place->leases[1].units;
+        known->stand[i].reset = (place->stand[i].reset > ago)
+                                ? place->stand[i].reset - (uint32_t) ago : 0;
+    }
+}

@@ -1,0 +1,240 @@
+
+/*
+ * Limits while Redis is away: the node counts alone, by src/core's arithmetic,
+ * over states that are kept among the zone's records.  One lock is held for a
+ * decision on several of them; it is taken in an outage only, and once after
+ * it, when Redis is told what was admitted.
+ *
+ * A zone that is full forgets states as it forgets records.
+ */
+
+#include <ngx_md5.h>
+
+#include "kg_zone_int.h"
+
+
+/* How long Redis may take to acknowledge what it is told, us. */
+#define KG_ZONE_LOCAL_TELLING  5000000
+
+
+/* A state, and until when Redis is being told of it; packed, in the zone. */
+typedef struct {
+    kg_zone_entry_t    entry;
+    u_char             digest[KG_ZONE_LIMITS_NAME];
+    kg_limit_state_t   state;
+    uint64_t           telling;         /* us */
+} kg_zone_local_t;
+
+
+static ngx_int_t kg_zone_local_load(kg_zone_t *zone, const ngx_str_t *name,
+    ngx_pool_t *pool, kg_zone_local_t *local);
+static void kg_zone_local_store(kg_zone_t *zone, kg_zone_local_t *local);
+
+
+ngx_int_t
+kg_zone_local_decide(kg_zone_t *zone, const ngx_str_t *names,
+    const kg_limit_policy_t *policies, ngx_uint_t n, const kg_limit_ask_t *ask,
+    uint64_t now, ngx_pool_t *pool, kg_limit_answer_t *answer)
+{
+    ngx_int_t          rc;
+    ngx_uint_t         i;
+    kg_zone_local_t   *locals;
+    kg_limit_state_t  *states;
+
+    locals = ngx_palloc(pool, n * sizeof(kg_zone_local_t));
+    states = ngx_palloc(pool, n * sizeof(kg_limit_state_t));
+
+    if (locals == NULL || states == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = NGX_OK;
+
+    ngx_spinlock(&zone->shared->local_lock, ngx_pid, KG_ZONE_SPIN);
+
+    for (i = 0; i < n && rc == NGX_OK; i++) {
+        rc = kg_zone_local_load(zone, &names[i], pool, &locals[i]);
+        states[i] = locals[i].state;
+    }
+
+    if (rc == NGX_OK
+        && kg_limit_decide(policies, states, n, ask, (double) now, answer)
+           != KG_OK)
+    {
+        rc = NGX_ERROR;
+    }
+
+    for (i = 0; i < n && rc == NGX_OK && answer->granted; i++) {
+        locals[i].state = states[i];
+        kg_zone_local_store(zone, &locals[i]);
+    }
+
+    zone->shared->local_at = now;
+
+    ngx_unlock(&zone->shared->local_lock);
+
+    return rc;
+}
+
+
+ngx_uint_t
+kg_zone_local_owed(kg_zone_t *zone, const ngx_str_t *names,
+    const kg_limit_policy_t *policies, ngx_uint_t n, uint64_t now,
+    ngx_pool_t *pool, uint32_t *debt)
+{
+    ngx_uint_t          i, owes;
+    kg_limit_ask_t      look;
+    kg_zone_local_t    *local;
+    kg_limit_state_t    state;
+    kg_limit_answer_t   answer;
+
+    local = ngx_palloc(pool, sizeof(kg_zone_local_t));
+    if (local == NULL) {
+        return 0;
+    }
+
+    ngx_memzero(&look, sizeof(kg_limit_ask_t));
+    look.cost = 1;
+
+    owes = 0;
+
+    ngx_spinlock(&zone->shared->local_lock, ngx_pid, KG_ZONE_SPIN);
+
+    for (i = 0; i < n; i++) {
+        debt[i] = 0;
+
+        if (kg_zone_local_load(zone, &names[i], pool, local) != NGX_OK
+            || local->state.len == 0
+            || local->telling > now)
+        {
+            continue;
+        }
+
+        state = local->state;
+
+        if (kg_limit_decide(&policies[i], &state, 1, &look, (double) now,
+                            &answer)
+            != KG_OK)
+        {
+            continue;
+        }
+
+        debt[i] = policies[i].limit - answer.stand[0].left;
+
+        if (debt[i]) {
+            owes = 1;
+            local->telling = now + KG_ZONE_LOCAL_TELLING;
+            kg_zone_local_store(zone, local);
+        }
+    }
+
+    ngx_unlock(&zone->shared->local_lock);
+
+    return owes;
+}
+
+
+void
+kg_zone_local_told(kg_zone_t *zone, const ngx_str_t *names, ngx_uint_t n,
+    ngx_uint_t told, ngx_pool_t *pool)
+{
+    ngx_uint_t        i;
+    kg_zone_local_t  *local;
+
+    local = ngx_palloc(pool, sizeof(kg_zone_local_t));
+    if (local == NULL) {
+        return;
+    }
+
+    ngx_spinlock(&zone->shared->local_lock, ngx_pid, KG_ZONE_SPIN);
+
+    for (i = 0; i < n; i++) {
+
+        if (kg_zone_local_load(zone, &names[i], pool, local) != NGX_OK
+            || local->state.len == 0)
+        {
+            continue;
+        }
+
+        if (told) {
+            local->state.len = 0;
+        }
+
+        local->telling = 0;
+        kg_zone_local_store(zone, local);
+    }
+
+    ngx_unlock(&zone->shared->local_lock);
+}
+
+
+ngx_uint_t
+kg_zone_local_used(const kg_zone_t *zone, uint64_t now)
+{
+    uint64_t  at;
+
+    at = zone->shared->local_at;
+
+    return at && now - at < (uint64_t) KG_LIMIT_REFILL_MAX * 1000000;
+}
+
+
+/* A state as it is, or none; the lock is held. */
+
+static ngx_int_t
+kg_zone_local_load(kg_zone_t *zone, const ngx_str_t *name, ngx_pool_t *pool,
+    kg_zone_local_t *local)
+{
+    size_t      len;
+    ngx_md5_t   md5;
+    ngx_str_t  *packed;
+
+    ngx_md5_init(&md5);
+    ngx_md5_update(&md5, name->data, name->len);
+    ngx_md5_final(local->digest, &md5);
+
+    ngx_memzero(&local->entry, sizeof(kg_zone_entry_t));
+
+    local->entry.kind = KG_ZONE_LOCAL;
+    local->entry.name.data = local->digest;
+    local->entry.name.len = KG_ZONE_LIMITS_NAME;
+
+    if (kg_zone_lookup(zone, &local->entry, ngx_current_msec, pool) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    packed = &local->entry.packed;
+    len = sizeof(local->telling);
+
+    local->state.len = 0;
+    local->telling = 0;
+
+    if (local->entry.found && packed->len >= len
+        && packed->len - len <= KG_LIMIT_STATE_MAX)
+    {
+        ngx_memcpy(&local->telling, packed->data, len);
+
+        local->state.len = packed->len - len;
+        ngx_memcpy(local->state.data, packed->data + len, local->state.len);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+kg_zone_local_store(kg_zone_t *zone, kg_zone_local_t *local)
+{
+    u_char     *p;
+    ngx_str_t   packed;
+    u_char      data[sizeof(uint64_t) + KG_LIMIT_STATE_MAX];
+
+    p = ngx_cpymem(data, &local->telling, sizeof(local->telling));
+    p = ngx_cpymem(p, local->state.data, local->state.len);
+
+    packed.data = data;
+    packed.len = p - data;
+
+    kg_zone_fill(zone, &local->entry, &packed, ngx_current_msec);
+}

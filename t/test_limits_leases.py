@@ -1,0 +1,305 @@
+"""Leases and denials that the node remembers, and asks that are shared: what
+Redis is asked, and that nothing more is admitted for it."""
+
+import concurrent.futures
+import threading
+import time
+
+import pytest
+
+from checks import check_error, structured
+from harness.client import encode_request
+from harness.ports import wait_for
+
+LOADS = "/v1/loads"
+POLICIES = """
+    keygate_policy default rate=600r/m by=key;
+    keygate_policy exact   rate=600r/m by=key exact;
+    keygate_policy two     rate=60000r/m by=org;
+    keygate_policy few     rate=20r/m by=key;
+    keygate_policy second  rate=60r/s by=key;"""
+ROUTES = """keygate_routes partner {
+    GET /v1/loads loads:read;
+    GET /exact loads:read limit=exact;
+    GET /two loads:read limit=+two;
+    GET /few loads:read limit=few;
+    GET /dear loads:read limit=few cost=5;
+    GET /second loads:read limit=second;
+}"""
+
+GATE = dict(policies=POLICIES, routes=ROUTES)
+
+
+def r(answer, policy="default"):
+    return structured(answer, "RateLimit")[policy]["r"]
+
+
+def asked(redis):
+    return redis.calls("evalsha") + redis.calls("eval")
+
+
+def spend(gate, key, n, target=LOADS):
+    """n answers on one connection, as fast as they come."""
+    headers = {"Authorization": f"Bearer {key.token}"}
+    with gate.connect() as client:
+        return [client.request("GET", target, headers) for _ in range(n)]
+
+
+def test_a_busy_key_asks_seldom(gate, redis):
+    """And what its answers say of what is left is exact all the same."""
+    key = gate.key()
+    before = asked(redis)
+    answers = spend(gate, key, 300)
+
+    assert [a.status for a in answers] == [200] * 300
+    assert [r(a) for a in answers] == list(range(599, 299, -1))
+    assert asked(redis) - before <= 90
+
+
+def test_all_of_the_limit_and_no_more(gate, redis, upstream):
+    key = gate.key()
+    statuses = [a.status for a in spend(gate, key, 700)]
+
+    assert statuses == [200] * 600 + [429] * 100
+    assert len(upstream.requests) == 600
+
+
+def test_several_policies(gate, redis):
+    key = gate.key()
+    before = asked(redis)
+    answers = spend(gate, key, 200, "/two")
+
+    assert [(r(a), r(a, "two")) for a in answers] == [
+        (599 - i, 59999 - i) for i in range(200)]
+    assert asked(redis) - before <= 70
+
+
+def test_exact_asks_always(gate, redis):
+    key = gate.key()
+    before = asked(redis)
+    spend(gate, key, 100, "/exact")
+
+    assert asked(redis) - before == 100
+
+
+def test_a_slow_key_is_exact(gate, redis):
+    """Less than a few in a lease's life are not worth one."""
+    key = gate.key()
+    before = asked(redis)
+    for _ in range(3):
+        gate.get(LOADS, key=key)
+
+    assert asked(redis) - before == 3
+
+
+def test_a_denial_is_remembered(gate, redis):
+    key = gate.key()
+    spend(gate, key, 20, "/few")
+    first = spend(gate, key, 1, "/few")[0]
+    before = asked(redis)
+    answers = spend(gate, key, 100, "/few")
+
+    for answer in answers:
+        check_error(answer, 429, "rate_limited", {"policy": "few"}, (50, 60))
+        assert r(answer, "few") == 0
+        assert int(answer.get("Retry-After")) <= int(first.get("Retry-After"))
+    # Each worker of a node knows what one of them was told.
+    assert asked(redis) == before
+
+
+def test_a_denial_is_over_at_its_relief(gate):
+    key = gate.key(limits={"second": "5r/s"})
+    refused = wait_for(lambda: [a for a in spend(gate, key, 9, "/second")
+                                if a.status == 429], 5, "a refusal")
+
+    check_error(refused[-1], 429, "rate_limited", {"policy": "second"}, (1, 1))
+    time.sleep(1)
+    assert gate.get("/second", key=key).status == 200
+
+
+def test_a_denial_of_a_dear_one_is_not_of_a_cheap_one(gate, redis):
+    key = gate.key()
+    assert [a.status for a in spend(gate, key, 3, "/dear")] == [200] * 3
+    spend(gate, key, 2, "/few")
+
+    assert spend(gate, key, 1, "/dear")[0].status == 429
+    before = asked(redis)
+    assert spend(gate, key, 1, "/dear")[0].status == 429
+    assert asked(redis) == before
+    assert [a.status for a in spend(gate, key, 4, "/few")] == \
+        [200, 200, 200, 429]
+
+
+def test_a_raised_limit_ends_a_denial(gate):
+    org = gate.org()
+    key = gate.key(org)
+    spend(gate, key, 20, "/few")
+    assert gate.get("/few", key=key).status == 429
+
+    assert gate.admin("PATCH", f"/orgs/{org}",
+                      json={"limits": {"few": "30r/m"}}).status == 200
+    assert [gate.get("/few", key=key).status for _ in range(11)] == \
+        [200] * 10 + [429]
+
+
+def test_a_lowered_limit_holds_at_once(gate):
+    org = gate.org()
+    key = gate.key(org)
+    spend(gate, key, 100)
+
+    assert gate.admin("PATCH", f"/orgs/{org}",
+                      json={"limits": {"default": "50r/m"}}).status == 200
+    # What was leased is spent, and is the last that is admitted.
+    statuses = [a.status for a in spend(gate, key, 150)]
+    assert statuses[-1] == 429
+    assert statuses.count(200) <= 75
+
+
+def test_what_is_left_of_a_lease_comes_back(gate, redis):
+    key = gate.key()
+    spend(gate, key, 100)
+    time.sleep(1.2)
+
+    assert r(gate.get(LOADS, key=key)) == 499
+    assert r(gate.get(LOADS, key=key)) == 498
+
+
+def test_reload_neither_forgets_nor_doubles(make_gate):
+    gate = make_gate(**GATE)
+    key = gate.key()
+    assert r(spend(gate, key, 100)[-1]) == 500
+    gate.reload()
+
+    assert r(gate.get(LOADS, key=key)) == 499
+
+
+def test_two_nodes_have_one_limit(make_gate, redis, upstream):
+    gates = [make_gate(**GATE), make_gate(**GATE)]
+    key = gates[0].key()
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda gate: spend(gate, key, 450), gates))
+
+    # What one node has leased when the other is refused stays its own.
+    count = sum(a.status == 200 for part in answers for a in part)
+    assert 570 <= count <= 600
+    assert len(upstream.requests) == count
+
+
+def test_a_worker_that_dies_takes_its_lease(make_gate, upstream):
+    gate = make_gate(**GATE)
+    key = gate.key()
+    count = 0
+    for _ in range(3):
+        count += sum(a.status == 200 for a in spend(gate, key, 100))
+        gate.kill_worker()
+    count += sum(a.status == 200 for a in spend(gate, key, 400))
+
+    assert count <= 600
+    assert count >= 560
+
+
+def test_requests_of_one_turn_ask_once(make_gate, redis, make_relay):
+    """Those that come while Redis is asked go together in the next ask."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, workers="1", **GATE,
+                     redis_parameters="connect=2s command=2s dead=9s")
+    key = gate.key(limits={"exact": "30r/m"})
+    gate.get("/exact", key=key)
+    before = asked(redis)
+    relay.delay = 0.1
+
+    clients = [gate.connect() for _ in range(40)]
+    request = encode_request("GET", "/exact",
+                             {"Authorization": f"Bearer {key.token}"})
+    for client in clients:
+        client.send(request)
+    answers = [client.read() for client in clients]
+
+    statuses = [a.status for a in answers]
+    assert statuses.count(200) == 29
+    assert sorted((r(a, "exact") for a in answers if a.status == 200),
+                  reverse=True) == list(range(28, -1, -1))
+    assert asked(redis) - before <= 4
+    # In the order of their arrival, which is that of sending.
+    assert statuses == [200] * 29 + [429] * 11
+
+
+def test_clients_leave_while_they_share_an_ask(make_gate, redis, make_relay,
+                                               upstream):
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, workers="1", **GATE,
+                     redis_parameters="connect=2s command=2s dead=9s")
+    key = gate.key(limits={"exact": "30r/m"})
+    gate.get("/exact", key=key)
+    relay.delay = 0.15
+
+    clients = [gate.connect() for _ in range(20)]
+    request = encode_request("GET", "/exact",
+                             {"Authorization": f"Bearer {key.token}"})
+    for client in clients:
+        client.send(request)
+    time.sleep(0.05)
+    for client in clients[::2]:
+        client.reset()
+
+    assert [client.read().status for client in clients[1::2]] == [200] * 10
+    relay.delay = 0
+    wait_for(lambda: gate.get("/exact", key=key).status == 200, 5, "answer")
+    assert gate.workers()
+
+
+def test_a_lease_that_comes_too_late_is_not_used(make_gate, redis,
+                                                 make_relay):
+    """Its life began when it was asked for; what it had goes back."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, workers="1", **GATE,
+                     redis_parameters="connect=2s command=2s dead=9s")
+    key = gate.key()
+    spend(gate, key, 100)
+    time.sleep(1.1)
+    relay.delay = 1.2
+    started = time.monotonic()
+    threads = [threading.Thread(target=gate.get, args=(LOADS,),
+                                kwargs={"key": key}) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started > 1.1
+
+    relay.delay = 0
+    wait_for(lambda: r(gate.get(LOADS, key=key)) <= 490, 5, "an answer")
+
+
+def test_a_timed_out_ask_hands_back(make_gate, redis, make_relay):
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, workers="1", **GATE,
+                     outage="keygate_outage limits=deny;",
+                     redis_parameters="connect=2s command=200ms dead=9s")
+    key = gate.key()
+    spend(gate, key, 100)
+    left = 500 - r(gate.get(LOADS, key=key))
+    assert left == 1
+    time.sleep(1.2)
+
+    relay.delay = 0.4
+    assert {gate.get(LOADS, key=key).status for _ in range(6)} <= {200, 503}
+    relay.delay = 0
+    time.sleep(1.2)
+    assert r(gate.get(LOADS, key=key)) >= 480
+
+
+@pytest.mark.parametrize("size", ["1m"])
+def test_a_full_zone_asks(make_gate, redis, size):
+    """More keys than there is room for: never an error, never too many."""
+    gate = make_gate(zone=f"keygate_zone zone=keygate:{size};", **GATE)
+    org = gate.org()
+    keys = [gate.key(org) for _ in range(600)]
+
+    for _ in range(3):
+        for key in keys:
+            answers = spend(gate, key, 1, "/few")
+            assert answers[0].status == 200
+    assert {r(spend(gate, key, 1, "/few")[0], "few")
+            for key in keys[:50]} == {16}

@@ -1,0 +1,185 @@
+"""Limits while Redis is away: each node counts alone, and Redis is told when it
+is back."""
+
+import concurrent.futures
+import time
+
+import pytest
+
+from checks import check_error, structured
+from harness.ports import wait_for
+
+LOADS = "/v1/loads"
+LOCAL = "keygate_outage keys=stale:5m limits=local share=25%;"
+FAST = "connect=100ms command=100ms dead=300ms"
+
+
+def policy(text="rate=40r/m by=key"):
+    return f"keygate_policy default {text};"
+
+
+def local_gate(make_gate, redis, **how):
+    """Its records stay in the zone: nobody waits for those."""
+    gate = make_gate(**{**dict(redis=redis, outage=LOCAL, workers="2",
+                               policies=policy(), redis_parameters=FAST),
+                        **how})
+    gate.watched()
+    return gate
+
+
+def admitted(gate, key, n, target=LOADS):
+    return [gate.get(target, key=key).status for _ in range(n)].count(200)
+
+
+@pytest.mark.parametrize("text", [
+    "rate=40r/m by=key", "rate=40r/m by=key exact",
+    "rate=40r/h burst=40 by=key", "rate=40r/d by=org,mode",
+])
+@pytest.mark.parametrize("away", ["stopped", "frozen"])
+def test_a_share_of_each_limit(make_gate, make_redis, upstream, text, away):
+    """On all workers together, and no more however long it lasts."""
+    redis = make_redis()
+    gate = local_gate(make_gate, redis, policies=policy(text))
+    key = gate.key()
+    assert admitted(gate, key, 1) == 1
+
+    with getattr(redis, away)():
+        answers = [gate.get(LOADS, key=key) for _ in range(25)]
+
+    assert [a.status for a in answers] == [200] * 10 + [429] * 15
+    check_error(answers[-1], 429, "rate_limited", {"policy": "default"},
+                (1, 86400))
+    assert structured(answers[9], "RateLimit-Policy")["default"]["q"] == 40
+    assert structured(answers[9], "RateLimit")["default"]["r"] == 0
+    assert len(upstream.requests) == 11
+
+
+def test_the_default_is_a_quarter(make_gate, make_redis):
+    redis = make_redis()
+    gate = local_gate(make_gate, redis, outage="")
+    key = gate.key()
+    gate.get(LOADS, key=key)
+
+    with redis.stopped():
+        assert admitted(gate, key, 15) == 10
+
+
+def test_at_least_one(make_gate, make_redis):
+    redis = make_redis()
+    gate = local_gate(make_gate, redis, policies=policy("rate=2r/m by=key"))
+    key = gate.key()
+    gate.get(LOADS, key=key)
+
+    with redis.stopped():
+        assert admitted(gate, key, 3) == 1
+
+
+def test_redis_is_told(make_gate, make_redis):
+    """What was admitted alone counts when Redis is back: the gate does not
+    open twice over."""
+    redis = make_redis()
+    gate = local_gate(make_gate, redis)
+    key = gate.key()
+    assert admitted(gate, key, 3) == 3
+
+    with redis.stopped():
+        assert admitted(gate, key, 20) == 10
+
+    def back():
+        answer = gate.get(LOADS, key=key)
+        if answer.status != 200:
+            return None
+        return structured(answer, "RateLimit")["default"]["r"]
+
+    # What it had counted, what it is told now, and this one.
+    assert wait_for(back, 10, "Redis") == 40 - 3 - 10 - 1
+    assert admitted(gate, key, 40) == 26
+
+
+def test_redis_is_told_once(make_gate, make_redis):
+    redis = make_redis()
+    gate = local_gate(make_gate, redis)
+    key = gate.key()
+    assert admitted(gate, key, 3) == 3
+
+    with redis.stopped():
+        assert admitted(gate, key, 4) == 4
+
+    def back():
+        """How often something was asked of the new Redis."""
+        gate.get(LOADS, key=key)
+        return redis.calls("evalsha") + redis.calls("eval") >= 2
+
+    wait_for(back, 10, "Redis")
+    first, second = [structured(gate.get(LOADS, key=key),
+                                "RateLimit")["default"]["r"]
+                     for _ in range(2)]
+    assert first - second == 1
+    assert second >= 40 - 3 - 10 - 4
+
+
+def test_changing_over_delays_only_what_is_under_way(make_gate, make_redis):
+    """Frozen: some wait for a command's time, then nobody does."""
+    redis = make_redis()
+    gate = local_gate(make_gate, redis, policies=policy("rate=600r/m by=key "
+                                                        "exact"))
+    key = gate.key()
+    gate.get(LOADS, key=key)
+
+    with redis.frozen():
+        wait_for(lambda: quick(gate, key), 10, "the breaker")
+        assert sum(quick(gate, key) for _ in range(20)) >= 14
+
+
+def quick(gate, key):
+    before = time.monotonic()
+    assert gate.get(LOADS, key=key).status == 200
+    return time.monotonic() - before < 0.09
+
+
+def test_slow_redis(make_gate, redis, make_relay):
+    """100 ms for an answer, and twice that to wait: all is counted there."""
+    relay = make_relay(redis.port)
+    gate = local_gate(make_gate, redis, redis_url=relay.url,
+                      redis_parameters="connect=2s command=2s dead=5s",
+                      policies=policy("rate=12r/m by=key exact"))
+    key = gate.key()
+    gate.get(LOADS, key=key)
+    relay.delay = 0.1
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: gate.get(LOADS, key=key),
+                                range(16)))
+    assert [a.status for a in answers].count(200) == 11
+
+
+def test_flapping_redis(make_gate, make_redis, upstream):
+    """It comes and goes and keeps what it acknowledged: never more than the
+    limit and the node's share of it."""
+    redis = make_redis()
+    gate = local_gate(make_gate, redis)
+    key = gate.key()
+    count = 0
+
+    for _ in range(4):
+        count += admitted(gate, key, 6)
+        with redis.frozen():
+            count += admitted(gate, key, 6)
+
+    assert 24 <= count <= 50
+    assert count == len(upstream.requests)
+
+
+@pytest.mark.parametrize("line, right", [
+    ("keygate_outage limits=local share=0%;", "share=25%"),
+    ("keygate_outage limits=local share=101%;", "share=25%"),
+    ("keygate_outage limits=local share=25;", "share=25%"),
+    ("keygate_outage limits=local share=%;", "share=25%"),
+    ("keygate_outage limits=local share=2% share=3%;", "duplicate"),
+    ("keygate_outage limits=deny share=25%;", "limits=local"),
+    ("keygate_outage limits=often;", "limits=local"),
+])
+def test_wrong_outages(nginx_t, line, right):
+    rc, stderr = nginx_t(outage=line)
+    assert rc != 0
+    assert right in stderr
