@@ -27,7 +27,7 @@ PIECES = {
     "policies":
         "keygate_policy default rate=60r/m min=1r/m max=600r/m by=key;\n"
         "keygate_policy org rate=3000r/m max=6000r/m by=org;\n"
-        "keygate_policy self rate=600r/m by=key;\n"
+        "keygate_policy self rate=600r/m by=key exact;\n"
         "keygate_plan gold default=300r/m;\n",
     "gate": "keygate partner; keygate_limit default org;"
             "keygate_errors envelope;",

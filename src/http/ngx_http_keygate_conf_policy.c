@@ -108,8 +108,8 @@ ngx_http_keygate_conf_policy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (kg_limit_refill(&policy->rate, policy->burst) > KG_LIMIT_REFILL_MAX) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"burst=\" of policy \"%V\" takes more than 30 days "
-                           "to fill at its rate: it must be at most %uL",
+                           "\"burst=\" of policy \"%V\" takes more than 30 "
+                           "days to fill at its rate: it must be at most %uL",
                            &policy->name,
                            (uint64_t) KG_LIMIT_REFILL_MAX
                            * policy->rate.requests / policy->rate.window);

@@ -49,7 +49,8 @@ SCENARIOS = {
     "haproxy": "HAProxy: the key in a map, a rate in a stick table",
     "lua_redis": "nginx with Lua: key and exact limit in Redis, two calls",
     "lua_redis_cached": "the same, with the key's record cached in memory",
-    "keygate": "Keygate: a warm key, an exact limit in Redis",
+    "keygate": "Keygate: a warm key, a limit that is leased",
+    "keygate_exact": "Keygate: a warm key, an exact limit in Redis",
 }
 
 

@@ -2,7 +2,7 @@
 --
 -- KEYS[i]  the state of policy i
 -- ARGV[1]  what is asked, packed, all numbers little endian: the cost of a
---          request (I4), then for each policy its flags (B: 1 a bucket, 2 dry),
+--          request (I4), then for each policy its flags (B: 1 bucket, 2 dry),
 --          its limit (I4; a bucket's burst), its window in seconds (I4), and of
 --          a bucket (d, d) the units that a request costs and those that leave
 --          in a microsecond, which is a power of two
