@@ -371,13 +371,19 @@ void ngx_http_keygate_conf_idem_init(ngx_http_keygate_idem_conf_t *idem);
 ngx_int_t ngx_http_keygate_conf_idem(ngx_conf_t *cf,
     ngx_http_keygate_idem_conf_t *idem, ngx_str_t *param);
 
-/* Refuses image_filter where claimed writes are answered. */
-char *ngx_http_keygate_conf_images(ngx_conf_t *cf,
-    ngx_http_keygate_loc_conf_t *conf);
-
 /* Gives what is unset its default, and every route what it did not set. */
 char *ngx_http_keygate_conf_writes(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf);
+
+/* ngx_http_keygate_conf_beside.c */
+
+/* The upstream's configuration when that module proxies here, or NULL. */
+ngx_http_upstream_conf_t *ngx_http_keygate_conf_proxies(ngx_conf_t *cf,
+    const char *name);
+
+/* Refuses what no location with idempotent routes may have. */
+char *ngx_http_keygate_conf_beside(ngx_conf_t *cf,
+    ngx_http_keygate_loc_conf_t *conf);
 
 /* ngx_http_keygate_routes.c */
 char *ngx_http_keygate_conf_routes(ngx_conf_t *cf, ngx_command_t *cmd,
