@@ -41,6 +41,13 @@ def unknown(gate, key, upstream, idem="k"):
     return upstream.requests[-1]
 
 
+def too_large(gate, key, upstream):
+    """A write whose answer is not kept, which does not wait for Redis."""
+    upstream.answer(body="x" * 300000, times=1)
+    write(gate, key)
+    wait_for(lambda: state(gate, key) == b"T", what="tombstone")
+
+
 def shown(gate, where):
     answer = gate.admin("GET", where)
     assert answer.status == 200, answer
@@ -73,8 +80,7 @@ def test_unknown(gate, upstream):
 
 def test_unavailable(gate, upstream):
     key = gate.key()
-    upstream.answer(body="x" * 300000)
-    write(gate, key)
+    too_large(gate, key, upstream)
 
     assert shown(gate, path(key))["state"] == "unavailable"
 
@@ -188,9 +194,9 @@ def test_resolved_key_is_free(gate, upstream, made):
     key = gate.key()
     if made == "unknown":
         unknown(gate, key, upstream)
+    elif made == "unavailable":
+        too_large(gate, key, upstream)
     else:
-        if made == "unavailable":
-            upstream.answer(body="x" * 300000, times=1)
         write(gate, key)
 
     record = gate.admin("DELETE", path(key)).json()

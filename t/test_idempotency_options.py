@@ -170,6 +170,7 @@ def test_answer_over_the_limit_of_its_route(gate, upstream, target, size):
     first = write(gate, key, target)
 
     assert first.body == b"y" * size
+    wait_for(lambda: state(gate, key) == b"T", what="tombstone")
     check_error(write(gate, key, target), 409,
                 "idempotency_replay_unavailable",
                 {"originalRequestId": check_request_id(first)})
