@@ -14,7 +14,8 @@ packages_run="redis-server redis-tools python3 curl openssl"
 # The tests: both compilers, the sanitizers, and what drives them.
 packages_test="clang llvm libclang-rt-dev libcmocka-dev dpkg-dev
     xz-utils libnginx-mod-nchan nginx-extras python3-pytest python3-pytest-xdist
-    python3-redis python3-httpx python3-h2 python3-hypothesis"
+    python3-redis python3-httpx python3-h2 python3-hypothesis
+    python3-jsonschema python3-yaml"
 
 # The other gateways scripts/bench measures this one against.
 packages_bench="wrk valgrind haproxy libnginx-mod-http-lua lua-nginx-redis lua-cjson"
