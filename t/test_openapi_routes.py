@@ -140,9 +140,11 @@ def test_references(routes):
 
 
 def test_security_of_the_document(routes):
-    found = document({"/a": {"get": {}}, "/b": {"get": may(None)}},
+    found = document({"/a": {"get": {}}, "/b": {"get": may(None)},
+                      "/c": {"get": {"security": [{"header": []}]}}},
                      security=[{"key": ["all:read"]}])
-    assert routes(found) == ["GET /a all:read", "GET /b public"]
+    assert routes(found) == ["GET /a all:read", "GET /b public",
+                             "GET /c any_key"]
 
 
 @pytest.mark.parametrize("url, path", [
@@ -268,10 +270,10 @@ SCHEMES = ("components", "securitySchemes")
     (changed(SECURITY, [{"basic": ["a:r"]}]), "'basic' is no scheme for keys"),
     (changed(SECURITY, [{"key": ["a"], "header": ["a"]}]), "one scheme"),
     (changed(SECURITY, [{"key": ["a"]}, {"key": ["b"]}]), "alternatives"),
-    (changed(SECURITY, [{"key": []}]), "names 0 scopes"),
     (changed(SECURITY, [{"key": ["a", "b"]}]), "names 2 scopes"),
     (changed(SECURITY, [{"key": None}]), "it must be a list"),
     (changed(SECURITY, [{"key": ["public"]}]), "scope 'public'"),
+    (changed(SECURITY, [{"key": ["any_key"]}]), "scope 'any_key'"),
     (changed(SECURITY, [{"key": ["a; GET / public"]}]), "scope 'a; GET"),
     (changed(SECURITY, [{"key": ["*"]}]), "scope '*'"),
     (changed(SECURITY, [{"key": [7]}]), "scope 7"),
