@@ -15,7 +15,10 @@ packages_run="redis-server redis-tools python3 curl openssl"
 packages_test="clang llvm libclang-rt-dev libcmocka-dev dpkg-dev
     xz-utils libnginx-mod-nchan nginx-extras python3-pytest python3-pytest-xdist
     python3-redis python3-httpx python3-h2 python3-hypothesis
-    python3-jsonschema python3-yaml"
+    python3-jsonschema python3-yaml nodejs"
+
+# Debian's npm is a package of its own, other builds of nodejs have it with them.
+command -v npm > /dev/null || packages_test="$packages_test npm"
 
 # The other gateways scripts/bench measures this one against.
 packages_bench="wrk valgrind haproxy libnginx-mod-http-lua lua-nginx-redis lua-cjson"
@@ -75,6 +78,16 @@ Install them as root and run this again:
 
     [ -z "$made" ] || rm -f "$made"
     [ "$rc" -eq 0 ] || die "apt-get could not install: $missing"
+}
+
+# Installs what t/openapi/package-lock.json names, unless it is there already.
+npm_packages() {
+    local folder=$root/t/openapi
+
+    cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed" \
+        && return
+    (cd "$folder" && npm ci --no-progress) \
+        && cp "$folder/package-lock.json" "$folder/node_modules/.installed"
 }
 
 # Prints a TCP port of 127.0.0.1 nobody listens on, below the ephemeral range
