@@ -34,12 +34,14 @@ def resolved(value):
 
 
 class Operation:
-    """One of the document; admin: of the administration interface."""
+    """One of the document.  kind: partner, self for what keygate_self answers,
+    admin for the administration interface."""
 
     def __init__(self, path, method, item):
         self.path = path
         self.method = method.upper()
-        self.admin = "servers" in item
+        self.kind = ("admin" if "servers" in item else
+                     "self" if path.startswith("/v1/self") else "partner")
         self.name = f"{self.method} {path}"
         self._own = item[method]
         self.responses = {
@@ -51,7 +53,7 @@ class Operation:
 
     @property
     def needs(self):
-        """The scope, or the role; None for a public one."""
+        """The scope, any_key, or the role; None for a public one."""
         for names in self._own["security"]:
             (scopes,) = names.values()
             return scopes[0] if scopes else "any_key"
@@ -74,10 +76,10 @@ class Operation:
         return self.responses.get(str(status)) or self.responses["default"]
 
 
-def operations(admin):
+def operations(kind):
     return [operation for path, item in document()["paths"].items()
             for method in METHODS if method in item
-            if (operation := Operation(path, method, item)).admin is admin]
+            if (operation := Operation(path, method, item)).kind == kind]
 
 
 def validator(schema):
@@ -93,6 +95,13 @@ def faults(operation, answer):
     response = operation.response(answer.status)
     return (list(wrong_headers(response, answer))
             + list(wrong_body(response, answer)))
+
+
+def unnamed(operation, answer):
+    """Members of an answer that the document does not name, as a list of
+    places."""
+    (content,) = operation.response(answer.status)["content"].values()
+    return list(undocumented(content["schema"], answer.json()))
 
 
 def wrong_headers(response, answer):

@@ -75,11 +75,13 @@ def routes(run):
 # What is written.
 
 
-def test_conf_is_what_the_document_says():
+@pytest.mark.parametrize("part, conf", [
+    ("--but", "keygate-routes.conf"), ("--only", "keygate-self-routes.conf")])
+def test_conf_is_what_the_document_says(part, conf):
     done = subprocess.run(
-        [TOOL, ROOT / "docs/openapi.yaml", "--check",
-         ROOT / "conf/keygate-routes.conf"], capture_output=True, text=True,
-        timeout=60, check=False)
+        [TOOL, ROOT / "docs/openapi.yaml", part, "/v1/self", "--check",
+         ROOT / "conf" / conf], capture_output=True, text=True, timeout=60,
+        check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -169,6 +171,19 @@ def test_paths_of_another_host_are_left_out(run):
     assert status == 0
     assert re.findall(r"/v\d/\S+", out) == ["/v1/a", "/v2/b", "/v3/c"]
     assert err == "routes-from-openapi: left out, on another host: /d\n"
+
+
+def test_a_part(routes):
+    found = document({path: {"get": may("a:r")} for path in
+                      ("/a", "/a/b", "/ab", "/a/c/d", "/e")},
+                     servers=[{"url": "/v1"}])
+    assert [line.split()[1] for line in routes(found, "--only", "/a")] == [
+        "/v1/a", "/v1/a/b", "/v1/a/c/d"]
+    assert [line.split()[1] for line in routes(
+        found, "--only", "/a", "--but", "/a/c", "--only", "/e")] == [
+        "/v1/a", "/v1/a/b", "/v1/e"]
+    assert [line.split()[1] for line in routes(found, "--but", "/a/")] == [
+        "/v1/a", "/v1/ab", "/v1/e"]
 
 
 def test_further_parameters(routes):
@@ -351,4 +366,4 @@ def test_published_document_is_json_too(routes):
     found = yaml.safe_load(text)
     here = {path: item for path, item in found["paths"].items()
             if "servers" not in item}
-    assert len(routes({**found, "paths": here})) == 12
+    assert len(routes({**found, "paths": here})) == 20
