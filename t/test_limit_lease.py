@@ -258,8 +258,8 @@ def leased(core, policy, want=8):
     return dict(since=answer.moment, lived=core.life([policy]))
 
 
-@pytest.mark.parametrize("policy", [Policy(100, 60), Policy(100, 60, 100)])
-def test_what_is_left_of_a_lease_comes_back(core, policy):
+def test_what_is_left_of_a_lease_comes_back(core):
+    policy = Policy(100, 60)
     lease = leased(core, policy)
     assert core([policy], n=0).left == [81]
 
@@ -267,9 +267,9 @@ def test_what_is_left_of_a_lease_comes_back(core, policy):
     assert core([policy], n=0).left == [86]
 
 
-@pytest.mark.parametrize("policy", [Policy(100, 60), Policy(100, 60, 100)])
-def test_what_comes_back_later_comes_back(core, policy):
+def test_what_comes_back_later_comes_back(core):
     """Others have spent since, in slices of their own."""
+    policy = Policy(100, 60)
     lease = leased(core, policy)
     for _ in range(3):
         core.now += SECOND
@@ -299,6 +299,34 @@ def test_nothing_comes_back_that_has_left_already(core, policy):
     core([policy], n=20)
 
     assert core([policy], n=0, back=5, **lease).left == [80]
+
+
+def test_nothing_comes_back_to_a_bucket(core):
+    """Two leases, of which time has paid for one: taken back, both would be
+    taken off what others spent."""
+    policy = Policy(23, 1, 40)
+    leases = [leased(core, policy, want=1), leased(core, policy, want=1)]
+    core.now += SECOND
+
+    used = core([policy], n=100).granted
+    for lease in leases:
+        core([policy], n=0, back=1, **lease)
+        used += core([policy], n=100).granted
+
+    assert used <= 40
+
+
+def test_relief_counts_what_the_same_answer_grants(core):
+    """Of two one is granted, in the slice of the one before: both count until
+    its moment has left the window."""
+    policy = Policy(2, 60)
+    core([policy])
+    core.now += SECOND // 2
+    answer = core([policy], n=2)
+
+    assert (answer.granted, answer.relief) == (1, 60000)
+    core.now += 60 * SECOND
+    assert core([policy], n=2).granted == 2
 
 
 def test_more_than_an_entry_has_does_not_come_back(core):

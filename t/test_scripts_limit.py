@@ -278,7 +278,7 @@ def test_clock_set_back_by_more_than_the_window(limit):
     ((5, 10), lambda state: state[:1] + b"\7\0\0\0" + state[5:]),
     ((5, 10), lambda state: state[:41] + b"\2\1" + state[43:]),
     (Policy(5, 1, 5), lambda state: b"\x02" + state[1:]),
-    (Policy(5, 1, 5), lambda state: state[:40]),
+    (Policy(5, 1, 5), lambda state: state[:32]),
     (Policy(5, 1, 5), lambda state: state + b"\0"),
     (Policy(5, 1, 5), lambda state: b"\x03"),
 ], ids=["an older version", "a bucket", "short", "no entry", "total", "blocks",

@@ -20,7 +20,7 @@ static kg_rc_t kg_limit_open(kg_limit_work_t *work,
     const kg_limit_state_t *state, const kg_limit_ask_t *ask, double debt,
     double clock, double *lease);
 static double kg_limit_relief(kg_limit_work_t *work, double cost,
-    double granted, double clock);
+    double granted, double units, double stamp, double clock);
 static void kg_limit_close(kg_limit_work_t *work, kg_limit_state_t *state);
 static void kg_limit_stand(const kg_limit_work_t *work, double clock,
     kg_limit_stand_t *stand);
@@ -145,7 +145,7 @@ kg_limit_decide(const kg_limit_policy_t *policies, kg_limit_state_t *states,
         if (granted < ask->n && !policies[i].dry
             && work->left < (granted + 1) * cost)
         {
-            relief = kg_limit_relief(work, cost, granted, clock);
+            relief = kg_limit_relief(work, cost, granted, units, stamp, clock);
 
             if (relief > answer->relief) {
                 answer->refusing = (uint32_t) i + 1;
@@ -197,7 +197,7 @@ kg_limit_open(kg_limit_work_t *work, const kg_limit_state_t *state,
     memcpy(work->data, state->data, state->len);
     memset(work->data + state->len, 0, KG_LIMIT_STATE_MAX - state->len);
 
-    rc = work->policy->bucket ? kg_limit_open_bucket(work, ask, clock)
+    rc = work->policy->bucket ? kg_limit_open_bucket(work, clock)
                               : kg_limit_open_window(work, ask, clock);
     if (rc != KG_OK) {
         return rc;
@@ -230,23 +230,24 @@ kg_limit_lease(double left, const kg_limit_ask_t *ask, double lease)
 
 static double
 kg_limit_relief(kg_limit_work_t *work, double cost, double granted,
-    double clock)
+    double units, double stamp, double clock)
 {
-    double                    units;
+    double                    next;
     const kg_limit_policy_t  *policy;
 
     policy = work->policy;
-    units = (granted + 1) * cost;
+    next = (granted + 1) * cost;
 
     if (cost > policy->limit) {
         return KG_LIMIT_NEVER;
     }
 
     if (!policy->bucket) {
-        return kg_limit_relief_window(work, units - work->left, clock);
+        return kg_limit_relief_window(work, next - work->left,
+                                      units + work->add, stamp, clock);
     }
 
-    return kg_limit_min(kg_limit_ceil((units * policy->unit + work->total
+    return kg_limit_min(kg_limit_ceil((next * policy->unit + work->total
                                        - work->room)
                                       / policy->pace / 1000),
                         KG_LIMIT_MS_MAX);

@@ -27,9 +27,11 @@
  * Both are never over; near the limit they are exact, since a lease is at most
  * an eighth of what would be left.
  *
- * What comes back of a lease is taken off the entry it was charged to, or the
- * debt it is still part of, and only from a state that was there when it was
- * leased: after Redis was emptied, what others spent stays spent.
+ * What comes back of a lease is taken off the entry it was charged to, and
+ * only from a state that was there when it was leased: after Redis was emptied,
+ * what others spent stays spent.  A bucket takes nothing back: time has paid
+ * for part of the lease, and later leases may have found its debt high enough
+ * to stand in for their own lives.
  *
  * The bytes of a state, numbers little endian, times in us of Redis's clock:
  *   window  version 2 (B), total (I4), the newest entry's count (I4) and stamp
@@ -40,7 +42,7 @@
  *           last block, first block, and a ring of 8 blocks, of which those
  *           that were never used may be missing.  A block is 8 entries (d, I4).
  *   bucket  version 3 (B), debt (d), its moment (d), units of a request (d),
- *           when Redis expires it (d, ms), when it was last paid off (d)
+ *           when Redis expires it (d, ms)
  */
 
 #ifndef KG_LIMIT_H

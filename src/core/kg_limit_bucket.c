@@ -7,8 +7,7 @@
 
 
 kg_rc_t
-kg_limit_open_bucket(kg_limit_work_t *work, const kg_limit_ask_t *ask,
-    double clock)
+kg_limit_open_bucket(kg_limit_work_t *work, double clock)
 {
     double                    was;
     const unsigned char      *p;
@@ -30,7 +29,6 @@ kg_limit_open_bucket(kg_limit_work_t *work, const kg_limit_ask_t *ask,
         work->newest = kg_get_double(p + 9);
         was = kg_get_double(p + 17);
         work->expiry = kg_get_double(p + 25);
-        work->born = kg_get_double(p + 33);
 
         if (was != policy->unit) {
             work->total = kg_limit_ceil(work->total / was * policy->unit);
@@ -47,18 +45,8 @@ kg_limit_open_bucket(kg_limit_work_t *work, const kg_limit_ask_t *ask,
             work->must = 1;
         }
 
-        if (work->total <= 0) {
+        if (work->total < 0) {
             work->total = 0;
-            work->born = clock;
-        }
-
-        if (ask->back && work->born <= ask->since) {
-            work->must = 1;
-            work->total -= ask->back * policy->unit;
-
-            if (work->total < 0) {
-                work->total = 0;
-            }
         }
     }
 
@@ -85,7 +73,6 @@ kg_limit_charge_bucket(kg_limit_work_t *work, double units,
 
     if (lease > 0 && work->total < ask->life * policy->pace) {
         work->total = ask->life * policy->pace;
-        work->born = clock;
     }
 
     work->total += units * policy->unit;
@@ -102,7 +89,6 @@ kg_limit_charge_bucket(kg_limit_work_t *work, double units,
     p = kg_put_double(p, work->newest);
     p = kg_put_double(p, policy->unit);
     p = kg_put_double(p, work->expiry);
-    p = kg_put_double(p, work->born);
 
     work->len = KG_LIMIT_BUCKET_LEN;
 }

@@ -25,7 +25,7 @@
 #define KG_LIMIT_LAST           48      /* where the last block is */
 #define KG_LIMIT_FIRST          (KG_LIMIT_LAST + KG_LIMIT_BLOCK_LEN)
 #define KG_LIMIT_BLOCKS         (KG_LIMIT_FIRST + KG_LIMIT_BLOCK_LEN)
-#define KG_LIMIT_BUCKET_LEN     41
+#define KG_LIMIT_BUCKET_LEN     33
 
 #define KG_LIMIT_COUNT_MAX      3000000000.0
 #define KG_LIMIT_MS_MAX         4294967294.0
@@ -89,14 +89,13 @@ kg_limit_min(double a, double b)
  * From work->data, as far as work->len; KG_INVALID for a malformed state.
  * Sets total, left, add and must among the rest.
  */
-kg_rc_t kg_limit_open_bucket(kg_limit_work_t *work, const kg_limit_ask_t *ask,
-    double clock);
+kg_rc_t kg_limit_open_bucket(kg_limit_work_t *work, double clock);
 kg_rc_t kg_limit_open_window(kg_limit_work_t *work, const kg_limit_ask_t *ask,
     double clock);
 
-/* ms until need more units have left. */
-double kg_limit_relief_window(kg_limit_work_t *work, double need,
-    double clock);
+/* ms until need more units have left, of those there are and units at stamp. */
+double kg_limit_relief_window(kg_limit_work_t *work, double need, double units,
+    double stamp, double clock);
 
 /* Adds units, and to a window work->add and the stamp they have. */
 void kg_limit_charge_bucket(kg_limit_work_t *work, double units,

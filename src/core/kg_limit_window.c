@@ -188,7 +188,8 @@ kg_limit_entry(kg_limit_work_t *work, size_t block, unsigned i)
 
 
 double
-kg_limit_relief_window(kg_limit_work_t *work, double need, double clock)
+kg_limit_relief_window(kg_limit_work_t *work, double need, double units,
+    double stamp, double clock)
 {
     double          when;
     unsigned        i, n, ring;
@@ -218,8 +219,23 @@ kg_limit_relief_window(kg_limit_work_t *work, double need, double clock)
         }
     }
 
-    if (need - work->count <= 0) {
-        return kg_limit_ceil((work->newest + work->window - clock) / 1000);
+    when = work->newest;
+
+    /* What is spent now may make the newest entry count longer. */
+
+    if (units > 0 && stamp > when) {
+
+        if (work->count == 0
+            || kg_limit_floor(when / work->slice)
+               == kg_limit_floor(stamp / work->slice)
+            || need > work->count)
+        {
+            when = stamp;
+        }
+    }
+
+    if (need <= work->count + units) {
+        return kg_limit_ceil((when + work->window - clock) / 1000);
     }
 
     return work->policy->window * 1000.0;

@@ -78,14 +78,13 @@ for i = 1, policies do
         unit, pace, at = parse('<dd', args, at)
         room = limit * unit
         window = ceil(room / pace)
-        total, newest, expiry, born = 0, clock, 0, clock
+        total, newest, expiry = 0, clock, 0
 
         if data ~= '' then
             local version, was = 0, 0
 
-            if #data == 41 then
-                version, total, newest, was, expiry, born
-                    = parse('<Bddddd', data)
+            if #data == 33 then
+                version, total, newest, was, expiry = parse('<Bdddd', data)
             end
 
             if version ~= 3 then
@@ -104,16 +103,8 @@ for i = 1, policies do
                 newest, must = clock, true
             end
 
-            if total <= 0 then
-                total, born = 0, clock
-            end
-
-            if back > 0 and born <= since then
-                total, must = total - back * unit, true
-
-                if total < 0 then
-                    total = 0
-                end
+            if total < 0 then
+                total = 0
             end
         end
 
@@ -302,7 +293,20 @@ for i = 1, policies do
             end
 
             old = old .. sub(data, 49, 48 + 12 * nlast)
-                .. pack('<dI4', newest, count)
+
+            -- What is spent now may make the newest entry count longer.
+            if units + add == 0 then
+                old = old .. pack('<dI4', newest, count)
+            elseif count > 0 and floor(newest / slice)
+                < floor(moment / slice)
+            then
+                old = old .. pack('<dI4dI4', newest, count, moment,
+                    units + add)
+            else
+                old = old .. pack('<dI4', newest > moment and newest or moment,
+                    count + units + add)
+            end
+
             ms = 1000 * period
 
             for j = 1, #old, 12 do
@@ -324,19 +328,19 @@ for i = 1, policies do
     if units + add > 0 or must then
         if bucket then
             if lease > 0 and total < life * pace then
-                total, born = life * pace, clock
+                total = life * pace
             end
 
             total = total + units * unit
             if expiry * 1000 >= newest + total / pace then
-                call('SET', key, pack('<Bddddd', 3, total, newest, unit,
-                    expiry, born), 'KEEPTTL')
+                call('SET', key, pack('<Bdddd', 3, total, newest, unit,
+                    expiry), 'KEEPTTL')
             else
                 local ttl = 2 * ceil(window / 1000) + 1000
 
                 expiry = floor(clock / 1000) + ttl
-                call('SET', key, pack('<Bddddd', 3, total, newest, unit,
-                    expiry, born), 'PX', ttl)
+                call('SET', key, pack('<Bdddd', 3, total, newest, unit,
+                    expiry), 'PX', ttl)
             end
         else
             local stamp, place, entry = moment, nil, ''
