@@ -20,6 +20,10 @@ packages_test="clang llvm libclang-rt-dev libcmocka-dev dpkg-dev
 # Debian's npm is a package of its own, other builds of nodejs have it with them.
 command -v npm > /dev/null || packages_test="$packages_test npm"
 
+# The proof of the limits, a minute of which is a test.
+packages_prove="faketime patch python3-hypothesis python3-redis python3-httpx
+    python3-h2"
+
 # The other gateways scripts/bench measures this one against.
 packages_bench="wrk valgrind haproxy libnginx-mod-http-lua lua-nginx-redis lua-cjson"
 

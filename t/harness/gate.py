@@ -91,11 +91,12 @@ class Gate:
 
     redis and upstream may be None for a gate that needs none; redis_url is
     where the gate looks for Redis when that is not redis.url (a relay).
-    files: {"name": "text"} are put into the gate's folder first.
+    files: {"name": "text"} are put into the gate's folder first.  env: what
+    nginx's environment has besides.
     """
 
     def __init__(self, redis=None, upstream=None, redis_url=None, files=None,
-                 **pieces):
+                 env=None, **pieces):
         self.redis = redis
         self.upstream = upstream
         self.pepper = PEPPER
@@ -103,6 +104,7 @@ class Gate:
         self.port = free_port()
         self.h2_port = free_port()
         self.pieces = pieces
+        self.env = env or {}
         self.process = None
         self.url = f"http://127.0.0.1:{self.port}"
         self._values = template.values(
@@ -133,7 +135,7 @@ class Gate:
                 [binary(), "-p", self.folder, "-c", self.path("nginx.conf"),
                  "-e", self.path("error.log")],
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
-                env=environment())
+                env={**environment(), **self.env})
 
         def ready():
             if self.process.poll() is not None:

@@ -1,0 +1,92 @@
+"""A minute of scripts/prove-limits, and what the proof itself rests on."""
+
+import random
+
+import pytest
+
+from prove import check, load, many, mutants, pinned
+
+SECONDS = 60
+
+
+def spans(moments, cost=1, wait=0.001):
+    return [(at, at + wait, cost) for at in moments]
+
+
+def fullest(found, window=1.0, limit=10):
+    return check.worst_window(found, window, lambda start, end: limit)
+
+
+def test_check_counts_a_window_wherever_it_starts():
+    """A burst around the border of a fixed window is twice the limit."""
+    found = spans([0.9 + i / 100 for i in range(20)])
+
+    assert fullest(found)[:3] == (2.0, 20, 10)
+
+
+def test_check_sees_one_too_many():
+    assert fullest(spans([0.0] * 10 + [0.998]))[1] == 11
+    assert fullest(spans([0.0] * 10 + [1.0]))[1] == 10
+
+
+def test_check_counts_costs():
+    assert fullest(spans([0, 0.1, 0.2], cost=4))[1] == 12
+
+
+def test_check_counts_what_is_certain_only():
+    """One that may have been admitted after the window is not in it."""
+    found = spans([0.0] * 10) + [(0.5, 1.5, 1)]
+
+    assert fullest(found)[1] == 10
+
+
+def test_check_asks_for_the_limit_of_the_time():
+    found = spans([0.0] * 20 + [5.0] * 11)
+
+    ratio, count, limit, start = check.worst_window(
+        found, 1.0, lambda start, end: 20 if start < 3 else 10)
+
+    assert (ratio, count, limit, start) == (1.1, 11, 10, 5.0)
+
+
+def test_greedy_is_a_perfect_window():
+    assert check.greedy([0, 0.1, 0.2, 1.0, 1.05, 1.1], 2, 1.0) == 4
+
+
+def test_load_stamps_both_ends(make_gate):
+    driver = load.Load()
+    try:
+        gate = make_gate(upstream=driver)
+        flow = load.Flow(gate.port, "/v1/loads", gate.key().token, count=80)
+        driver.wait(driver.begin(flow))
+    finally:
+        driver.close()
+
+    admitted, refused = driver.requests[:60], driver.requests[60:]
+    assert all(r.status == 200 and r.sent < r.arrived < r.answered
+               for r in admitted)
+    assert len(refused) == 20
+    assert all(r.status == 429 and r.arrived is None and r.retry_after > 50
+               for r in refused)
+
+
+@pytest.mark.parametrize("name", mutants.names())
+def test_mutant_applies(name):
+    done = mutants.patch(name, mutants.ROOT, "--dry-run")
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_there_are_mutants():
+    assert mutants.names()
+
+
+@pytest.mark.proof
+def test_limits_hold():
+    figures = many.prove(SECONDS, random.randrange(10**9))
+
+    # What nothing was asked of proves nothing.
+    assert figures.scenarios > len(pinned.SCENARIOS)
+    assert figures.full > 0
+    assert figures.recoveries > 0
+    assert figures.retries > 0
