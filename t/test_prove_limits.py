@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from prove import check, load, many, mutants, pinned
+from harness.limits import SECOND, Policy
+from prove import check, history, load, many, mutants, pinned
 
 SECONDS = 60
 
@@ -49,6 +50,35 @@ def test_check_asks_for_the_limit_of_the_time():
     assert (ratio, count, limit, start) == (1.1, 11, 10, 5.0)
 
 
+def test_check_sees_one_too_many_of_a_bucket():
+    """Its burst of 3, and one for each tenth of a second."""
+    assert check.worst_stretch(spans([0, 0, 0, 0.1, 0.2]), 3, 10)[0] <= 1
+    ratio, count, limit, start, length = check.worst_stretch(
+        spans([0, 0, 0, 0.05], wait=0), 3, 10)
+    assert (count, limit, start) == (4, 3.5, 0)
+    assert ratio > 1
+
+
+def test_history_sees_one_too_many_at_its_moment():
+    book = history.Book(Policy(2, 1))
+    for at in (0, 10, 1000000):
+        book.admitted.append((at, 1))
+        book.check(at, True)
+
+    book.admitted.append((1000009, 1))
+    with pytest.raises(history.Broken):
+        book.check(1000009, True)
+
+
+def test_history_sees_a_refusal_without_a_reason():
+    """Two slices late is late enough."""
+    book = history.Book(Policy(2, 60))
+    book.charge(0, 2)
+
+    assert book.full(62 * SECOND, 1)
+    assert not book.full(62 * SECOND + 1, 1)
+
+
 def test_greedy_is_a_perfect_window():
     assert check.greedy([0, 0.1, 0.2, 1.0, 1.05, 1.1], 2, 1.0) == 4
 
@@ -83,10 +113,11 @@ def test_there_are_mutants():
 
 @pytest.mark.proof
 def test_limits_hold():
-    figures = many.prove(SECONDS, random.randrange(10**9))
+    answers, figures = many.prove(SECONDS, random.randrange(10**9))
 
     # What nothing was asked of proves nothing.
-    assert figures.scenarios > len(pinned.SCENARIOS)
+    assert answers.admissions > 0
+    assert figures.scenarios >= len(pinned.SCENARIOS)
     assert figures.full > 0
     assert figures.recoveries > 0
     assert figures.retries > 0

@@ -7,6 +7,9 @@
     pinned.py      scenarios kept for what they catch
     stage.py       the nodes, Redis, skewed clocks, and the faults at work
     check.py       what must hold of the times, in plain arithmetic
-    run.py         one scenario from start to verdict, and many
+    history.py     what the script answers, on a clock that the proof sets
+    script.py      many histories
+    run.py         one scenario from start to verdict
+    many.py        all of it, for so many seconds
     mutants.py     the module with a bug put into it, and whether run.py sees
 """

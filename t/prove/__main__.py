@@ -20,7 +20,7 @@ def main():
     parser.add_argument("--nodes", type=int, choices=range(1, 5),
                         help="so many in every drawn scenario (one to four)")
     parser.add_argument("--only", metavar="SCENARIO",
-                        help="a scenario's number or name")
+                        help="a scenario's number or name, or \"script\"")
     parser.add_argument("--mutant", metavar="NAME",
                         help="prove the module with t/mutants/NAME.patch, and "
                              "end with 0 when that is refuted")
@@ -36,13 +36,13 @@ def main():
     print(f"seed {seed}", flush=True)
 
     try:
-        figures = many.prove(args.seconds, seed, args.nodes, args.only,
+        script, nodes = many.prove(args.seconds, seed, args.nodes, args.only,
                              say=lambda text: print(text, flush=True))
     except many.Refuted as refuted:
         print(f"REFUTED: {refuted}")
         return 1
 
-    print(f"proved: {figures}")
+    print(f"proved: {script}; {nodes}")
     return 0
 
 

@@ -37,6 +37,25 @@ def worst_window(spans, window, limit_at):
     return worst
 
 
+def worst_stretch(spans, burst, pace):
+    """The stretch of time in which a token bucket that gets pace tokens a
+    second is fullest, (ratio, count, limit, start, length)."""
+    by_arrival = sorted(spans, key=lambda span: span[1])
+    worst = (0.0, 0, 0, 0.0, 0.0)
+
+    for start, _, _ in spans:
+        count = 0
+        for sent, arrived, cost in by_arrival:
+            if sent < start:
+                continue
+            count += cost
+            limit = burst + pace * (arrived - start)
+            if count / limit > worst[0]:
+                worst = (count / limit, count, limit, start, arrived - start)
+
+    return worst
+
+
 def greedy(sent, limit, window):
     """How many of requests sent at these moments a strict window that knows
     every single one would admit."""

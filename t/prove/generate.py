@@ -7,7 +7,7 @@ more than LOAD requests a second, so that spans stay short.
 
 from hypothesis import strategies as st
 
-from .model import Caller, Fault, Policy, Scenario, Stream, Tenant
+from .model import TEAM, Caller, Fault, Policy, Scenario, Stream, Tenant
 
 LOAD = 2000
 LENGTH = 2.6
@@ -18,7 +18,8 @@ TENANTS = 3
 STREAMS = 9
 
 BYS = [("key",), ("org",), ("org", "mode"), ("key", "route"), ("mode",),
-       ("route",)]
+       ("route",), ("address",), ("key", "address"), ("org", TEAM),
+       ("key", "route", TEAM)]
 
 
 def moments(least, most):
@@ -30,19 +31,26 @@ def moments(least, most):
 @st.composite
 def policies(draw):
     unit = draw(st.sampled_from("sssm"))
-    top = 120 if unit == "s" else 60
-    return Policy(rate=draw(st.one_of(st.integers(1, 12),
-                                      st.integers(5, top))),
-                  unit=unit, by=draw(st.sampled_from(BYS)))
+    top = 300 if unit == "s" else 120
+    rate = draw(st.one_of(st.integers(1, 12), st.integers(5, 60),
+                          st.integers(60, top)))
+    return Policy(
+        rate=rate, unit=unit, by=draw(st.sampled_from(BYS)),
+        # One that fills in a second or two is waited for.
+        burst=draw(st.one_of(st.none(), st.integers(1, 2 * rate))),
+        exact=draw(st.sampled_from([False, False, False, True])))
 
 
 @st.composite
 def tenants(draw):
-    costs = tuple(draw(st.lists(st.sampled_from([1]), min_size=1,
+    costs = tuple(draw(st.lists(st.sampled_from([1, 1, 2, 3, 7]), min_size=1,
                                 max_size=2)))
-    callers = st.builds(Caller, org=st.integers(0, 1), key=st.integers(0, 1),
-                        mode=st.sampled_from(["test", "live"]),
-                        route=st.integers(0, len(costs) - 1))
+    callers = st.builds(
+        Caller, org=st.integers(0, 1), key=st.integers(0, 1),
+        mode=st.sampled_from(["test", "live"]),
+        route=st.integers(0, len(costs) - 1),
+        address=st.sampled_from(["127.0.0.1", "127.0.0.2"]),
+        team=st.sampled_from(["a", "b"]))
     return Tenant(
         policies=tuple(draw(st.lists(policies(), min_size=1, max_size=3))),
         callers=tuple(draw(st.lists(callers, min_size=2, max_size=3,

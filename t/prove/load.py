@@ -56,18 +56,21 @@ class Flow:
     answer and pauses for gap seconds.
 
     With rate= requests are sent so many a second whatever becomes of them, on
-    conns connections at most.  count= ends it after so many requests.
-    source= is the address it calls from, headers= are added to each request.
+    conns connections at most.  count= ends it after so many requests, until=
+    when one is answered with that status.  source= is the address it calls
+    from, headers= are added to each request.
     tag is the owner's.
     """
 
     def __init__(self, port, path, token, conns=1, gap=0.0, rate=None,
-                 count=None, source="127.0.0.1", headers=(), tag=None):
+                 count=None, until=None, source="127.0.0.1", headers=(),
+                 tag=None):
         self.port = port
         self.conns = conns
         self.gap = gap
         self.rate = rate
         self.count = count
+        self.until = until
         self.source = source
         self.tag = tag
         self.stop = None
@@ -356,6 +359,9 @@ class Load:
 
         if status == 0:
             self._drop(conn)
+
+        if status == flow.until:
+            flow.count = 0
 
         if flow.rate is not None:
             flow.busy -= 1

@@ -10,16 +10,22 @@ from dataclasses import dataclass
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
+TEAM = "$http_x_team"
+
 # by= of a policy, and what of a caller it separates.
-DIMENSIONS = {"key": "identity", "org": "org", "mode": "mode", "route": "route"}
+DIMENSIONS = {"key": "identity", "org": "org", "mode": "mode",
+              "route": "route", "address": "address", TEAM: "team"}
 
 
 @dataclass(frozen=True)
 class Policy:
-    """rate=<rate>r/<unit>, a token bucket when it has a burst."""
+    """rate=<rate>r/<unit>, a token bucket when it has a burst; exact: without
+    leases."""
     rate: int
     unit: str = "s"
     by: tuple = ("key",)
+    burst: int = None
+    exact: bool = False
 
     @property
     def window(self):
@@ -30,8 +36,10 @@ class Policy:
         return dataclasses.replace(self, rate=max(1, int(self.rate * factor)))
 
     def directive(self, name):
-        return (f"keygate_policy {name} rate={self.rate}r/{self.unit} "
-                f"by={','.join(self.by)};")
+        burst = f" burst={self.burst}" if self.burst else ""
+        exact = " exact" if self.exact else ""
+        return (f"keygate_policy {name} rate={self.rate}r/{self.unit}{burst} "
+                f"by={','.join(self.by)}{exact};")
 
     def group(self, caller):
         """What of a caller is counted together under this policy; always
@@ -41,13 +49,20 @@ class Policy:
 
     def allowance(self, cost):
         """How many requests of a cost fit at once."""
-        return self.rate // cost
+        return (self.burst or self.rate) // cost
 
     @property
     def recovery(self):
-        """Seconds after the last request until all is there again: a window
-        and two of its slices."""
-        return self.window * (1 + 2 / 60)
+        """Seconds after the last request until all is there again.
+
+        A strict window: the window and two of its slices.  One is what an
+        entry may count longer because it holds what came later in its slice;
+        the other is what a lease may live, which is charged as if used at its
+        end.  A bucket: the time in which it fills and, of the same kind, two
+        60ths of that.
+        """
+        full = self.window * (self.burst / self.rate if self.burst else 1)
+        return full * (1 + 2 / 60)
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,8 @@ class Caller:
     key: int = 0
     mode: str = "test"
     route: int = 0
+    address: str = "127.0.0.1"
+    team: str = "a"
 
     @property
     def identity(self):
@@ -93,6 +110,7 @@ class Fault:
     reload      the node's nginx is reloaded
     kill        a worker of the node dies by SIGKILL
     redis       Redis is restarted; value is how it ends, "stop" or "kill"
+    away, back  Redis is killed; Redis is started again
     clock       the node's wall clock is set; value is how many seconds off
     delay       what goes between the node and Redis is so many seconds late,
                 each way; a value of 0 ends it
@@ -112,6 +130,8 @@ class Scenario:
     patience    seconds that recovery and Retry-After are waited for: tenants
                 that need longer do not take part in what comes after the
                 streams
+    share       None: without Redis all are refused; else each node admits so
+                much of a limit by itself, and the limits hold all the same
     floor       what share of the requests of each group that a perfect window
                 would admit must be
     """
@@ -121,6 +141,7 @@ class Scenario:
     skews: tuple = ()
     faults: tuple = ()
     patience: float = 2.5
+    share: float = None
     floor: float = 0.0
     name: str = "drawn"
 
@@ -129,4 +150,6 @@ class Scenario:
 
     @property
     def length(self):
-        return max(s.start + s.length for s in self.streams)
+        """Seconds it takes at most."""
+        return (max(s.start + s.length for s in self.streams)
+                + 2 * self.patience)

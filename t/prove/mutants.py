@@ -18,7 +18,7 @@ REFUTED = "REFUTED: "
 
 
 def names():
-    return sorted(path.stem for path in FOLDER.glob("*.patch"))
+    return sorted(path.stem for path in FOLDER.glob("limits-*.patch"))
 
 
 def patch(name, folder, *options):

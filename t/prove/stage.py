@@ -88,6 +88,7 @@ class Stage:
 
     def _pieces(self):
         policies, routes = [], []
+        share = self.scenario.share
 
         for t, tenant in enumerate(self.scenario.tenants):
             names = [f"t{t}p{p}" for p in range(len(tenant.policies))]
@@ -103,6 +104,9 @@ class Stage:
             main="".join(f"env {name};\n" for name in CLOCK_VARIABLES),
             policies="\n".join(policies),
             routes="keygate_routes partner {\n" + "\n".join(routes) + "\n}",
+            outage="keygate_outage keys=stale:5m limits="
+                   + ("deny;" if share is None
+                      else f"local share={share:.0%};"),
             gate="keygate partner; keygate_limit off; "
                  "keygate_errors envelope;",
             http=HTTP, proxy="proxy_pass http://app;")
@@ -157,6 +161,10 @@ class Stage:
         elif fault.kind == "redis":
             getattr(self.redis, fault.value)()
             self.redis.start()
+        elif fault.kind == "away":
+            self.redis.kill()
+        elif fault.kind == "back":
+            self.redis.start()
         elif fault.kind == "rerate":
             self._rerate(fault.value)
         else:
@@ -175,7 +183,7 @@ class Stage:
 
         self.factors.append((time.monotonic(), factor))
 
-    def highest_factor(self, start, end):
+    def highest_factor(self, start=0.0, end=float("inf")):
         """The highest factor of the rates in force from start to end; while
         nodes reload, the higher one."""
         held = [factor for i, (since, factor) in enumerate(self.factors)
