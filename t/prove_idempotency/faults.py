@@ -21,7 +21,7 @@ GAP = (0.1, 0.6)
 
 # Those that are not about one node.
 ABOUT_ALL = ("redis_frozen", "redis_restarted", "redis_killed", "upstream",
-             "claim_acks", "complete_acks", "unknown_acks")
+             "claim_acks", "complete_acks", "unknown_acks", "outcomes")
 
 # What may be lost by none of these, when nothing else happens.
 HARMLESS = ("reload", "upgrade")
@@ -138,13 +138,19 @@ class Faults:
         with self.losing("unknown"):
             time.sleep(0.5)
 
+    def make_outcomes_lost(self, _):
+        """Before Redis has got them."""
+        with self.losing("complete", "drop"), self.losing("unknown", "drop"), \
+                self.losing("release", "drop"):
+            time.sleep(0.5)
+
     @contextlib.contextmanager
-    def losing(self, action):
+    def losing(self, action, how="lose"):
         for relay in self.relays:
-            relay.ask("lose", action, 3)
+            relay.ask(how, action, 3)
         yield
         for relay in self.relays:
-            relay.ask("lose", action, 0)
+            relay.ask(how, action, 0)
 
     # Several at once, and the upstream.
 

@@ -172,7 +172,8 @@ class Fault:
     def hides_redis(self):
         """Whether Redis may not have been told, or not have said so."""
         return ("redis" in self.kind or "acks" in self.kind
-                or self.kind.startswith(("connections", "network")))
+                or self.kind.startswith(("connections", "network",
+                                         "outcomes")))
 
     def touches(self, start, end):
         """Whether it went on within that time."""

@@ -1,8 +1,10 @@
 """The way from a node to Redis, in a process of its own: the relay of the
-tests, which also loses what Redis acknowledges and remembers what passed.
+tests, which also loses commands and acknowledgements, and remembers what
+passed.
 
 A lost acknowledgement is a connection that ends after Redis has executed the
-command and before its reply has arrived.
+command and before its reply has arrived; a lost command, one that ends before
+Redis has got it.
 """
 
 import signal
@@ -18,16 +20,24 @@ SHOWN = 60
 
 class Journal(list):
     """The commands about idempotency keys, as events; the relay appends every
-    command it has passed."""
+    command before it passes it on.  drops: how many of an action are not to
+    pass."""
 
     def __init__(self, node):
         super().__init__()
         self.node = node
+        self.drops = {}
 
     def append(self, words):
-        name = idempotency_key(words)
-        if name is not None:
-            self.say(name, "> " + shown(words))
+        name, what = idempotency_key(words), action(words)
+        if name is None:
+            return
+
+        self.say(name, "> " + shown(words))
+        if self.drops.get(what, 0) > 0:
+            self.drops[what] -= 1
+            self.say(name, f"> {what} lost")
+            raise ConnectionError("lost")
 
     def say(self, name, text):
         list.append(self, Command(time.monotonic(), self.node,
@@ -58,8 +68,8 @@ def shown(words):
 
 
 class LossyRelay(Relay):
-    """lose(action, times): the next acknowledgements of it are lost; lost has
-    how many were."""
+    """lose(action, times): the next acknowledgements of it are lost, lost has
+    how many were; drop(action, times): the next commands themselves."""
 
     def __init__(self, target, node):
         super().__init__(target)
@@ -69,6 +79,9 @@ class LossyRelay(Relay):
 
     def lose(self, what, times):
         self.losses[what] = times
+
+    def drop(self, what, times):
+        self.commands.drops[what] = times
 
     def _rewrite(self, value, reply, pending):
         words = pending[0] if pending else []
