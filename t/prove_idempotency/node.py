@@ -60,7 +60,8 @@ class Node(Gate):
     def __init__(self, number, redis, port, redis_url, lease, **pieces):
         self.number = number
         self.retiring = None
-        idempotency = f"keygate_idempotency retention=24h lease={lease}ms;"
+        idempotency = (f"keygate_idempotency retention=24h lease={lease}ms "
+                       "on_unknown=refuse;")
         super().__init__(redis, _At(port), redis_url=redis_url,
                          **{**PIECES, "idempotency": idempotency, **pieces})
         self.expect(*EXPECTED)
