@@ -42,18 +42,31 @@ class Call:
         """What the operation is about exists."""
         if self.org is None:
             self.org = make_org(self.gate)
-            self.key = make_key(self.gate, self.org)
+            self.key = make_key(self.gate, self.org,
+                                scopes=["loads:read", "loads:write"])
+        return self
+
+    def wrote(self, idem="k"):
+        """The key has made a write."""
+        self.made()
+        answer = self.gate.post("/v1/loads", key=self.key["token"], idem=idem)
+        assert answer.status == 200
         return self
 
     def path(self):
-        return target(self.operation, org=self.org or "acme",
-                      key=self.key["id"] if self.key else "key_x")
+        return self.at(org=self.org or "acme",
+                       key=self.key["id"] if self.key else "key_x")
+
+    def at(self, mode="test", claim="k", **values):
+        """Its path with these in it; ?key= where it asks for that."""
+        path = target(self.operation, mode=mode, idempotencyKey=claim, **values)
+        return path + f"?key={claim}" if path.endswith(mode) else path
 
     def body(self):
         """A right body, with all that may be in it."""
         return {
-            "PUT /orgs/{org}": {"access": "live", "name": "Ä", "plan": "silver",
-                                "limits": {"org": "3000r/m"}},
+            "PUT /orgs/{org}": {"access": "live", "name": "Ä",
+                                "plan": "silver", "limits": {"org": "3000r/m"}},
             "PATCH /orgs/{org}": {"access": "test", "limits": {"org": None}},
             "POST /orgs/{org}/keys": {**KEY, **FULL},
             "POST /orgs/{org}/keys/import": {
@@ -84,6 +97,8 @@ def done(call):
         assert openapi_document.accepts(call.operation.body, body)
     if call.operation.name == "GET /keys/{key}/usage":
         call.gate.get("/v1/loads", key=call.key["token"])
+    if "idempotency" in call.operation.path:
+        call.wrote()
     yield call.send()
     if call.operation.name == "POST /import":
         lines = org_line(call.org, access="disabled") + "{}\n"
@@ -106,11 +121,13 @@ def bad_requests(call):
     elif name == "POST /import":
         yield call.send(body=b"{}\n")
         yield call.send("/import?nosuch=1")
-    elif any(one["in"] == "query" for one in call.operation.parameters):
+    elif any(one["name"] == "limit" for one in call.operation.parameters):
         yield call.send(call.path() + "?limit=0")
         yield call.send(call.path() + "?nosuch=1")
     if "{org}" in call.operation.path:
-        yield call.send(target(call.operation, org="a.b"))
+        yield call.send(call.at(org="a.b"))
+    if "idempotency" in call.operation.path:
+        yield call.send(call.at(org=call.org, mode="none"))
 
 
 def forbidden(call):
@@ -125,13 +142,28 @@ def not_found(call):
     if call.operation.name == "POST /keys/find":
         yield call.send(json={"token": "tf_test_unknown"})
     else:
-        yield call.send(target(call.operation, org=new_id(),
-                               key="key_" + records.base62(20)))
+        yield call.send(call.at(org=new_id(),
+                                key="key_" + records.base62(20)))
+
+
+def while_running(call, upstream):
+    """A write of the call's key is at the upstream."""
+    upstream.answer(hang=True, times=1)
+    with call.gate.connect() as client:
+        client.send("POST /v1/loads HTTP/1.1\r\nHost: a\r\n"
+                    f"Authorization: Bearer {call.key['token']}\r\n"
+                    "Idempotency-Key: k\r\nContent-Length: 0\r\n\r\n")
+        upstream.wait()
+        yield call.send()
+        upstream.release()
+        client.read()
 
 
 def conflicts(call):
     gate, name = call.gate, call.operation.name
     call.made()
+    if "idempotency" in call.operation.path:
+        yield from while_running(call, gate.upstream)
     if name == "DELETE /orgs/{org}":
         make_key(gate, call.org, mode="live")
         yield call.send()
@@ -161,7 +193,8 @@ def statuses():
 
 
 @pytest.mark.parametrize("operation, status", statuses())
-def test_answers_of_every_documented_status(gate, operation, status):
+def test_answers_of_every_documented_status(gate, upstream, operation,
+                                            status):
     """A status that nothing here reaches has no entry in REACHED, or yields
     no answer."""
     reach = new_org if (operation.name, status) == (
@@ -209,7 +242,7 @@ def test_every_call_there_is():
 
 
 @pytest.mark.parametrize("operation", ADMIN, ids=lambda one: one.name)
-def test_role_is_enough(gate, operation):
+def test_role_is_enough(gate, upstream, operation):
     if operation.needs != "operator":
-        call = Call(gate, operation).made()
+        call = Call(gate, operation).wrote()
         assert call.send(role=operation.needs).status < 400

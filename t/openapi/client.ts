@@ -28,7 +28,7 @@ process.stdin.on("data", () => attempt.abort());
 const sleep = (seconds: number) =>
     new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/* Whether to send it twice may do harm: a read never, a write that has a key. */
+/* Whether it may be sent twice: a read may, and a write that has a key. */
 const safe = (request: Request) =>
     request.method === "GET" || request.headers.has("Idempotency-Key");
 
