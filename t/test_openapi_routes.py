@@ -200,9 +200,14 @@ def test_nginx_takes_what_is_written(run, nginx_t):
     """Words that nginx's parser would end, and a whole block."""
     paths = {path: {"get": may("a:r")} for path in
              ("/a,b/%7e/q", "/a;b", '/"q"/{id}', "/$x/%C3%A9", "/l/x:y", "/")}
+    paths["/w"] = {
+        "post": may("a:w", parameters=[HEADER],
+                    **{"x-keygate": "limit=+default lease=2m durable=1"}),
+        "patch": may("a:w", parameters=[{**HEADER, "required": False}])}
+    paths["/any"] = {"get": {"security": [{"key": []}]}}
     status, out, _ = run(document(paths), "--name", "partner")
     assert status == 0
-    assert out.count(";\n") == len(paths)
+    assert out.count(";\n") == len(paths) + 1
     rc, stderr = nginx_t(routes=out)
     assert rc == 0, stderr
 
