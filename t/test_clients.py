@@ -194,6 +194,16 @@ def test_curl_does_not_write_twice(curl, upstream):
 # The typed client.
 
 
+def test_lock_pins_and_names_no_registry():
+    """It installs the same from any mirror: hashes, and no address."""
+    lock = json.loads((SOURCES / "package-lock.json").read_text("utf-8"))
+    packages = {name: one for name, one in lock["packages"].items() if name}
+    assert len(packages) > 100
+    for name, one in packages.items():
+        assert "resolved" not in one, name
+        assert one["integrity"].startswith("sha512-"), name
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     """client.ts, compiled with the types that the document makes: what the
