@@ -264,6 +264,30 @@ def test_a_key_that_gets_stronger_while_it_is_changed(slow):
 
 # Redis away.
 
+def test_a_key_that_may_have_been_made_is_not_made_again(
+        make_gate, make_redis, make_relay):
+    """Nobody has the token of the first, which would stay beside it."""
+    redis = make_redis()
+    relay = make_relay(redis.port)
+    gate = make_gate(redis=redis, redis_url=relay.url, workers="1", **PIECES)
+    key = manager(gate)
+    assert key.call("GET", SELF).status == 200
+
+    relay.replace("SET", None, delay=2)             # the key's record
+    relay.replace("SET", None, times=1)             # what leads to it
+    answer = key.call("POST", KEYS, json=READ, idem="once")
+    check_error(answer, 503, "service_unavailable")
+    relay.reset()
+    wait_for(lambda: len(redis.client.keys("kg:key:*")) == 2, 10, "the key")
+
+    for _ in range(2):
+        wait_for(lambda: key.call("GET", SELF).status == 200, 10, "Redis")
+        check_error(key.call("POST", KEYS, json=READ, idem="once"), 409,
+                    "idempotency_outcome_unknown",
+                    {"originalRequestId": answer.get("X-Request-Id")})
+    assert len(redis.client.keys("kg:key:*")) == 2
+
+
 def calls(key, new):
     return [("GET", SELF, None), ("GET", KEYS, None), ("POST", PLAIN, READ),
             ("GET", f"{KEYS}/{new.id}", None),

@@ -196,6 +196,7 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     frozen:1;      /* outcome_was holds */
     unsigned                     overflow:1;    /* longer than held_max */
     unsigned                     truncated:1;   /* the upstream broke off */
+    unsigned                     executed:1;    /* keygate_self wrote, maybe */
 };
 
 

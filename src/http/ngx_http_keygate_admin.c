@@ -235,6 +235,12 @@ ngx_http_keygate_admin_finish(ngx_http_keygate_admin_t *admin, ngx_int_t rc)
                                                                   : "unknown");
     }
 
+    /* A retry must not make another key beside one that nobody has. */
+
+    if (admin->self) {
+        admin->ctx->executed = (admin->changed || admin->unsure);
+    }
+
     /* What breaks off in the midst of its answer ends the connection. */
 
     if (r->header_sent) {

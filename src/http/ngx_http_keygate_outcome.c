@@ -25,7 +25,9 @@ ngx_http_keygate_outcome(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     ngx_http_keygate_outcome_t  outcome;
 
-    if (ctx->truncated) {
+    if (ctx->truncated
+        || (ctx->executed && r->headers_out.status >= NGX_HTTP_BAD_REQUEST))
+    {
         return NGX_HTTP_KEYGATE_UNKNOWN;
     }
 

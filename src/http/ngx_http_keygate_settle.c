@@ -115,7 +115,7 @@ ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx)
 
     untouched = ctx->frozen
                 ? ctx->outcome_was == NGX_HTTP_KEYGATE_RELEASE
-                : ngx_http_keygate_untouched(ctx->request);
+                : !ctx->executed && ngx_http_keygate_untouched(ctx->request);
 
     (void) ngx_http_keygate_send_outcome(ctx,
                                          untouched ? "release" : "unknown",
