@@ -244,6 +244,26 @@ def test_the_calling_key_is_revoked_while_it_makes_one(slow, call):
     check_error(key.make(), 401, "unauthorized")
 
 
+def test_a_key_that_rotates_itself_twice_at_once(slow):
+    """It has one successor; the other's maker is told to look again."""
+    key = manager(slow)
+    assert key.call("GET", SELF).status == 200
+    before = set(slow.redis.client.keys("kg:key:*"))
+
+    slow.relay.delay = 0.2
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(
+            lambda _: key.call("POST", f"{KEYS}/{key.id}/rotate",
+                               json={"overlap": "1h"}), range(3)))
+    slow.relay.delay = 0
+
+    assert sorted(answer.status for answer in answers) == [201, 409, 409]
+    assert len(set(slow.redis.client.keys("kg:key:*")) - before) == 1
+    new = made(slow, max(answers, key=lambda answer: -answer.status))
+    assert new.make().status == 201
+    assert json.loads(slow.redis.client.get(key.name))["rotatedTo"] == new.id
+
+
 def test_a_key_that_gets_stronger_while_it_is_changed(slow):
     """The change begins again from what it has become."""
     key = manager(slow)

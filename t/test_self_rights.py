@@ -5,7 +5,8 @@ import pytest
 
 from admin_calls import in_days
 from checks import check_error
-from self_calls import KEYS, PIECES, check_more, made, manager, other
+from self_calls import (KEYS, PIECES, SELF, check_more, made, manager,
+                        other)
 
 GATE = {**PIECES, "policies": PIECES["policies"]
         + "keygate_policy daily rate=5000r/d by=org,mode;\n"
@@ -303,3 +304,45 @@ def test_too_many_limits_with_those_that_are_handed_on(gate, redis):
     answer = gate.post("/plain/keys", key=key, json={
         "scopes": ["loads:read"]})
     assert made(gate, answer).shown()["limits"] == own
+
+
+def test_a_limit_is_not_given_back(gate):
+    """As much as the caller's today may be more when the plan is raised."""
+    org = gate.org("live")
+    key = manager(gate, org, limits={"default": "60r/m"})
+    new = made(gate, key.make())
+    assert new.shown()["limits"] == {"default": "60r/m"}
+
+    for one in (new, key):
+        for limits in ({"default": None}, None):
+            check_more(key.call("PATCH", f"{KEYS}/{one.id}",
+                                json={"limits": limits}), "limits.default")
+
+    assert key.call("PATCH", f"{KEYS}/{new.id}", json={
+        "limits": {"default": "30r/m", "org": "9r/m"}}).status == 200
+    assert key.call("PATCH", f"{KEYS}/{new.id}", json={
+        "limits": {"org": None}}).status == 200
+    assert gate.admin("PATCH", f"/orgs/{org}", json={
+        "plan": "gold"}).status == 200
+    assert new.call("GET", SELF).json()["limits"][0]["rate"] == "30r/m"
+
+
+def test_a_key_that_rotates_itself_has_one_successor(gate):
+    """Else one that leaked had as many that hold keys:manage as it likes,
+    and to revoke it would end none of them."""
+    key = manager(gate)
+    path = f"{KEYS}/{key.id}/rotate"
+    new = made(gate, key.call("POST", path, json={"overlap": "30d"}))
+    before = gate.admin("GET", f"/orgs/{key.org}").json()["keys"]
+
+    for overlap in ("30d", "0"):
+        check_error(key.call("POST", path, json={"overlap": overlap}), 409,
+                    "conflict")
+    assert gate.admin("GET", f"/orgs/{key.org}").json()["keys"] == before
+    assert key.make().status == new.make().status == 201
+
+    # The platform may, and the successor's own successor is another matter.
+    assert gate.admin("POST", f"/keys/{key.id}/rotate",
+                      json={}).status == 201
+    assert new.call("POST", f"{KEYS}/{new.id}/rotate",
+                    json={"overlap": "30d"}).status == 201

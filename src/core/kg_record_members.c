@@ -44,6 +44,8 @@ static kg_rc_t kg_read_pepper(kg_draft_t *draft, const json_t *value,
     uint64_t *field);
 static kg_rc_t kg_read_legacy(kg_draft_t *draft, const json_t *value,
     uint64_t *field);
+static kg_rc_t kg_read_successor(kg_draft_t *draft, const json_t *value,
+    uint64_t *field);
 
 static kg_rc_t kg_json_text(const json_t *value, kg_str_t *text);
 static kg_rc_t kg_draft_add(kg_draft_t *draft, const void *data, size_t len);
@@ -99,6 +101,9 @@ const kg_member_t  kg_key_members[] = {
 
     { "legacy", KG_FIELD_UNPACKED, kg_read_legacy,
       NULL, "\"legacy\" is neither true nor false" },
+
+    { "rotatedTo", KG_FIELD_UNPACKED, kg_read_successor,
+      NULL, "\"rotatedTo\" is not \"key_\" and 1 to 60 letters and digits" },
 
     { NULL, 0, NULL, NULL, NULL }
 };
@@ -410,6 +415,19 @@ kg_read_legacy(kg_draft_t *draft, const json_t *value, uint64_t *field)
     (void) field;
 
     return json_is_boolean(value) ? KG_OK : KG_INVALID;
+}
+
+
+static kg_rc_t
+kg_read_successor(kg_draft_t *draft, const json_t *value, uint64_t *field)
+{
+    kg_str_t  text;
+
+    (void) draft;
+    (void) field;
+
+    return (kg_json_text(value, &text) == KG_OK && kg_key_id_valid(&text))
+           ? KG_OK : KG_INVALID;
 }
 
 

@@ -235,6 +235,10 @@ ngx_http_keygate_admin_key_merge(ngx_http_keygate_admin_t *admin)
     }
 
     if (rc == NGX_OK) {
+        rc = ngx_http_keygate_self_keeps(admin);
+    }
+
+    if (rc == NGX_OK) {
         rc = ngx_http_keygate_admin_check_span(admin, admin->record);
     }
 

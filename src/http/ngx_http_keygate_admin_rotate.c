@@ -18,6 +18,8 @@ typedef struct {
     ngx_int_t                        overlap;       /* s */
     ngx_str_t                        old_id;
     ngx_str_t                        old_digest;
+    ngx_str_t                        new_id;
+    ngx_str_t                        new_digest;
     json_t                          *changes;       /* for the audit trail */
 } ngx_http_keygate_admin_rotate_t;
 
@@ -168,6 +170,10 @@ ngx_http_keygate_admin_rotate_read(ngx_http_keygate_admin_t *admin)
         rc = ngx_http_keygate_self_covers(admin);
     }
 
+    if (rc == NGX_OK) {
+        rc = ngx_http_keygate_self_succeeds(admin);
+    }
+
     if (rc != NGX_OK) {
         return rc;
     }
@@ -241,6 +247,7 @@ ngx_http_keygate_admin_rotate_make(ngx_http_keygate_admin_t *admin)
     made = admin->made;
 
     (void) json_object_del(made, "legacy");
+    (void) json_object_del(made, "rotatedTo");
     (void) json_object_del(made, "revokedAt");
 
     if (json_object_set_new(made, "id",
@@ -266,6 +273,8 @@ ngx_http_keygate_admin_rotate_made(ngx_http_keygate_admin_t *admin)
 
     rotate = admin->data;
 
+    rotate->new_id = admin->key_id;
+    rotate->new_digest = admin->digest;
     rotate->changes = json_pack("{s:{s:n, s:s%}}", "rotatedTo", "from", "to",
                                 admin->key_id.data, admin->key_id.len);
 
@@ -307,8 +316,28 @@ ngx_http_keygate_admin_rotate_end(ngx_http_keygate_admin_t *admin)
     rotate = admin->data;
     end = (int64_t) ngx_time() + rotate->overlap;
 
+    if (ngx_http_keygate_self_changed(admin)) {
+
+        if (ngx_http_keygate_admin_select(admin, KG_ZONE_KEY,
+                                          &rotate->new_digest)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        return ngx_http_keygate_self_take_back(admin);
+    }
+
     if (ngx_http_keygate_admin_has(admin->record, "revokedAt")) {
         return NGX_DECLINED;
+    }
+
+    if (json_object_set_new(admin->record, "rotatedTo",
+                            json_stringn((char *) rotate->new_id.data,
+                                         rotate->new_id.len))
+        != 0)
+    {
+        return NGX_ERROR;
     }
 
     text = ngx_http_keygate_admin_member(admin->record, "expiresAt");
@@ -318,7 +347,7 @@ ngx_http_keygate_admin_rotate_end(ngx_http_keygate_admin_t *admin)
         && kg_time_parse(ngx_http_keygate_kg(&text), &expires) == KG_OK
         && expires <= end)
     {
-        return NGX_DECLINED;
+        return NGX_OK;
     }
 
     return json_object_set_new(admin->record,

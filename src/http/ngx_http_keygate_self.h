@@ -52,4 +52,26 @@ ngx_int_t ngx_http_keygate_self_covers(ngx_http_keygate_admin_t *admin);
  */
 ngx_int_t ngx_http_keygate_self_again(ngx_http_keygate_admin_t *admin);
 
+/*
+ * A key that rotates itself keeps keys:manage, so it has one successor, which
+ * is found from its record, and not many that outlive it.  NGX_OK, or the
+ * refusal when the record of who calls names one already.
+ */
+ngx_int_t ngx_http_keygate_self_succeeds(ngx_http_keygate_admin_t *admin);
+
+/*
+ * 1 when admin->record is of who calls and is no more what the call began
+ * with, else 0.
+ */
+ngx_uint_t ngx_http_keygate_self_changed(ngx_http_keygate_admin_t *admin);
+
+/* Deletes the new key, which admin has selected, and refuses. */
+ngx_int_t ngx_http_keygate_self_take_back(ngx_http_keygate_admin_t *admin);
+
+/*
+ * A key was changed, from admin->before to admin->record.  NGX_OK, NGX_ERROR,
+ * or the refusal when it lost a limit that the record of who calls has too.
+ */
+ngx_int_t ngx_http_keygate_self_keeps(ngx_http_keygate_admin_t *admin);
+
 #endif

@@ -16,6 +16,7 @@ static ngx_int_t ngx_http_keygate_self_inherit(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_self_scopes(
     ngx_http_keygate_admin_t *admin);
+static ngx_uint_t ngx_http_keygate_self_own(ngx_http_keygate_admin_t *admin);
 static ngx_uint_t ngx_http_keygate_self_addresses(
     ngx_http_keygate_admin_t *admin);
 static ngx_uint_t ngx_http_keygate_self_address(json_t *blocks,
@@ -127,6 +128,44 @@ ngx_http_keygate_self_inherit(ngx_http_keygate_admin_t *admin)
 }
 
 
+/*
+ * What a key would have without a limit may be no more than the caller's today
+ * and more tomorrow: a plan that is raised does not raise those with limits.
+ */
+
+ngx_int_t
+ngx_http_keygate_self_keeps(ngx_http_keygate_admin_t *admin)
+{
+    json_t      *own, *had, *has, *value;
+    ngx_str_t    name;
+    const char  *policy;
+
+    if (admin->self == NULL) {
+        return NGX_OK;
+    }
+
+    own = json_object_get(admin->self->record, "limits");
+    had = json_object_get(admin->before, "limits");
+    has = json_object_get(admin->record, "limits");
+
+    json_object_foreach(own, policy, value) {
+
+        if (json_object_get(had, policy) == NULL
+            || json_object_get(has, policy) != NULL)
+        {
+            continue;
+        }
+
+        name.data = (u_char *) policy;
+        name.len = ngx_strlen(policy);
+
+        return ngx_http_keygate_self_more(admin, "limits.", &name);
+    }
+
+    return NGX_OK;
+}
+
+
 ngx_int_t
 ngx_http_keygate_self_covers(ngx_http_keygate_admin_t *admin)
 {
@@ -181,14 +220,13 @@ ngx_http_keygate_self_scopes(ngx_http_keygate_admin_t *admin)
 {
     json_t     *scopes;
     size_t      i;
-    ngx_str_t   id, text;
+    ngx_str_t   text;
     kg_str_t   *scope;
     ngx_uint_t  own;
 
     static kg_str_t  manage = kg_string(NGX_HTTP_KEYGATE_SELF_SCOPE);
 
-    id = ngx_http_keygate_admin_member(admin->record, "id");
-    own = kg_str_eq(ngx_http_keygate_kg(&id), &admin->self->key.id);
+    own = ngx_http_keygate_self_own(admin);
 
     scopes = json_object_get(admin->record, "scopes");
 
@@ -204,6 +242,19 @@ ngx_http_keygate_self_scopes(ngx_http_keygate_admin_t *admin)
     }
 
     return NGX_OK;
+}
+
+
+/* 1 when the record at hand is of who calls. */
+
+static ngx_uint_t
+ngx_http_keygate_self_own(ngx_http_keygate_admin_t *admin)
+{
+    ngx_str_t  id;
+
+    id = ngx_http_keygate_admin_member(admin->record, "id");
+
+    return kg_str_eq(ngx_http_keygate_kg(&id), &admin->self->key.id);
 }
 
 
@@ -370,6 +421,39 @@ ngx_http_keygate_self_looked(ngx_http_keygate_admin_t *admin,
         }
     }
 
+    return ngx_http_keygate_self_take_back(admin);
+}
+
+
+ngx_int_t
+ngx_http_keygate_self_succeeds(ngx_http_keygate_admin_t *admin)
+{
+    if (admin->self == NULL
+        || !ngx_http_keygate_self_own(admin)
+        || !ngx_http_keygate_admin_has(admin->record, "rotatedTo"))
+    {
+        return NGX_OK;
+    }
+
+    return ngx_http_keygate_admin_refuse(admin, KG_ERR_CONFLICT, NULL,
+                                         "The calling key was rotated already: "
+                                         "its successor goes on");
+}
+
+
+ngx_uint_t
+ngx_http_keygate_self_changed(ngx_http_keygate_admin_t *admin)
+{
+    return admin->self
+           && ngx_http_keygate_self_own(admin)
+           && !kg_str_eq(ngx_http_keygate_kg(&admin->stored),
+                         ngx_http_keygate_kg(&admin->self->stored));
+}
+
+
+ngx_int_t
+ngx_http_keygate_self_take_back(ngx_http_keygate_admin_t *admin)
+{
     return ngx_http_keygate_admin_take_back(admin,
                                             ngx_http_keygate_self_taken_back);
 }
