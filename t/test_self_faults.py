@@ -293,8 +293,7 @@ def test_a_key_that_may_have_been_made_is_not_made_again(
     key = manager(gate)
     assert key.call("GET", SELF).status == 200
 
-    relay.replace("SET", None, delay=2)             # the key's record
-    relay.replace("SET", None, times=1)             # what leads to it
+    relay.replace("SET", None, delay=2).fits = sets(b"key")
     answer = key.call("POST", KEYS, json=READ, idem="once")
     check_error(answer, 503, "service_unavailable")
     relay.reset()
