@@ -410,6 +410,33 @@ def test_stale_and_then_unavailable(make_gate, make_redis, how):
     wait_for(lambda: statuses() == [200, 401, 401], 10, "Redis again")
 
 
+def test_stale_under_the_older_of_two_peppers(make_gate, make_redis):
+    """That there is none under the newer nobody can say then."""
+    redis = make_redis()
+    gate = make_gate(
+        redis=redis, files={"new": "n" * 40},
+        keys="keygate_keys prefix=tf pepper=new pepper=pepper;", **OUTAGE)
+    old = gate.key()
+    gate.pepper = b"n" * 40
+    new = gate.key()
+    revoked = gate.key(revokedAt=PAST)
+    gate.watched()
+
+    def statuses():
+        return [gate.get(LOADS, key=key).status
+                for key in (old, new, revoked)]
+
+    assert statuses() == [200, 200, 401]
+
+    with redis.stopped():
+        time.sleep(1)
+        assert statuses() == [200, 200, 401]
+        unavailable(gate.get(LOADS, key=harness.make_token()))
+        wait_for(lambda: statuses() == [503, 503, 503], 4, "the end")
+
+    wait_for(lambda: statuses() == [200, 200, 401], 10, "Redis again")
+
+
 def test_no_stale_at_all(make_gate, make_redis):
     redis = make_redis()
     gate = make_gate(redis=redis, **{

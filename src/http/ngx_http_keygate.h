@@ -99,6 +99,7 @@ typedef struct {
     u_char                       digest[KG_DIGEST_LEN]; /* a key's name */
     unsigned                     settled:1;     /* it is known, or denied */
     unsigned                     denied:1;      /* it cannot be had */
+    unsigned                     was_absent:1;  /* ... but there was none */
 } ngx_http_keygate_wanted_t;
 
 

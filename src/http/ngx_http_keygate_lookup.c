@@ -49,6 +49,7 @@ ngx_http_keygate_want(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     wanted->ctx = ctx;
     wanted->lookup = NULL;
     wanted->denied = 0;
+    wanted->was_absent = 0;
     wanted->entry.kind = kind;
     wanted->entry.name = *name;
 
@@ -156,25 +157,30 @@ ngx_http_keygate_fetch_missing(ngx_http_request_t *r,
 
 /*
  * The first of what was wanted that there is.  One of which nothing could be
- * learned ends the search: what comes after it might not be the first.
+ * learned ends the search: what comes after it might not be the first.  But an
+ * absence that nobody can confirm now does not hide a record under an older
+ * pepper, which serves on as well.
  */
 
 static ngx_int_t
 ngx_http_keygate_fetch_first(ngx_http_keygate_ctx_t *ctx)
 {
     ngx_uint_t                  i;
-    ngx_http_keygate_wanted_t  *wanted;
+    ngx_http_keygate_wanted_t  *wanted, *denied;
+
+    denied = NULL;
 
     for (i = 0; i < ctx->nwanted; i++) {
         wanted = &ctx->wanted[i];
 
         if (wanted->denied) {
+            denied = wanted;
 
-            if (wanted->denial == KG_ERR_SERVICE_UNAVAILABLE) {
-                ctx->retry_after = 1;
+            if (wanted->was_absent) {
+                continue;
             }
 
-            return ngx_http_keygate_deny(ctx, wanted->denial, NULL);
+            break;
         }
 
         if (!wanted->entry.absent) {
@@ -183,7 +189,15 @@ ngx_http_keygate_fetch_first(ngx_http_keygate_ctx_t *ctx)
         }
     }
 
-    return NGX_DECLINED;
+    if (denied == NULL) {
+        return NGX_DECLINED;
+    }
+
+    if (denied->denial == KG_ERR_SERVICE_UNAVAILABLE) {
+        ctx->retry_after = 1;
+    }
+
+    return ngx_http_keygate_deny(ctx, denied->denial, NULL);
 }
 
 
@@ -253,11 +267,12 @@ ngx_http_keygate_deliver(ngx_http_keygate_wanted_t *wanted,
 }
 
 
-/* What was cached serves on for a while; an absence does not. */
+/* A record that was cached serves on for a while; an absence alone does not. */
 
 static void
 ngx_http_keygate_unreachable(ngx_http_keygate_wanted_t *wanted)
 {
+    ngx_uint_t                     recent;
     kg_zone_entry_t               *entry;
     ngx_http_request_t            *r;
     ngx_http_keygate_main_conf_t  *mcf;
@@ -267,14 +282,15 @@ ngx_http_keygate_unreachable(ngx_http_keygate_wanted_t *wanted)
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
-    if (entry->found && !entry->absent
-        && entry->age < mcf->valid + mcf->stale)
-    {
+    recent = (entry->found && entry->age < mcf->valid + mcf->stale);
+
+    if (recent && !entry->absent) {
         ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
                        "keygate uses a record %M ms old", entry->age);
         return;
     }
 
+    wanted->was_absent = recent;
     wanted->denied = 1;
     wanted->denial = KG_ERR_SERVICE_UNAVAILABLE;
 }
