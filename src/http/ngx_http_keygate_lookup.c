@@ -244,8 +244,12 @@ ngx_http_keygate_deliver(ngx_http_keygate_wanted_t *wanted,
     } else if (!result->known) {
         ngx_http_keygate_unreachable(wanted);
 
+    } else if (result->packed.len == 0) {
+        entry->absent = 1;
+        entry->packed.len = 0;
+
     } else {
-        entry->absent = (result->packed.len == 0);
+        entry->absent = 0;
         entry->packed.len = result->packed.len;
         entry->packed.data = ngx_pnalloc(ctx->request->pool,
                                          result->packed.len);
