@@ -49,6 +49,7 @@ http {
                       dead=5s;
     keygate_zone      zone=keygate:@ZONE@;
     keygate_keys      prefix=tf pepper=@FOLDER@/pepper;
+    keygate_policy    default @LIMIT@ by=key;
     keygate_errors    envelope;
 
     keygate_routes partner {
@@ -58,7 +59,7 @@ http {
     server {
         listen 127.0.0.1:@PORT@ backlog=4096;
         keygate partner;
-        keygate_limit off;
+        keygate_limit @LIMITS@;
         location / {
             include @ROOT@/conf/keygate_proxy_params;
             proxy_pass http://app;
@@ -86,7 +87,7 @@ http {
         default_type application/json;
         @HEADERS@
         location / {
-            return 401 '@BODY@';
+            return @STATUS@ '@BODY@';
         }
     }
 }
@@ -147,9 +148,11 @@ class Keys:
         pipe.execute()
         return self.write_tokens("tokens", tokens)
 
-    def gate(self, zone, port):
-        """A gate of keys_keygate.conf that goes on until the end."""
-        self.values.update(ZONE=zone, PORT=port)
+    def gate(self, zone, port, limit=None):
+        """A gate of KEYGATE that goes on until the end; limit is the policy
+        that applies, by default none."""
+        self.values.update(ZONE=zone, PORT=port, LIMIT=limit or "rate=60r/m",
+                           LIMITS="default" if limit else "off")
         name = f"keys-{port}.conf"
         self._write(name, KEYGATE)
         process = self._start(0, self._nginx(name))
@@ -165,7 +168,9 @@ def flood(bench, rounds):
     bench.tokens = (bench.write_tokens("unknown", [
         records.make_token("live") for _ in range(UNKNOWN)]),
         0, UNKNOWN, "turns")
-    same_answer(bench)
+    with open(bench.tokens[0], encoding="ascii") as file:
+        same_answer(bench, "flood", file.read().split(), 401,
+                    "too_many_failures", 401)
 
     ratios, cpus, asked = [], [], []
     before = bench.slice("refusal")
@@ -189,33 +194,33 @@ def flood(bench, rounds):
           + ", ".join(f"{lookups} of {may:.0f}" for lookups, may in asked))
 
 
-def same_answer(bench):
-    """Writes flood.conf, and refusal.conf so that it answers as many bytes
-    as the gate does when it has had enough."""
+def same_answer(bench, name, tokens, until, code, status, limit=None):
+    """Writes NAME.conf, and refusal.conf so that it answers with a status of
+    nginx's own and as many bytes as the gate does when it has had enough: when
+    no answer is until any more, and its code is code."""
     port = bench.port
-    bench.values.update(ZONE="16m")
-    bench._write("flood.conf", KEYGATE)
-    gate = bench.gate("16m", free_port())
+    gate = bench.gate("16m", free_port(), limit)
     client = Client(("127.0.0.1", bench.values["PORT"]), 10)
     bench.values["PORT"] = port
+    bench._write(f"{name}.conf", KEYGATE)
 
-    with open(bench.tokens[0], encoding="ascii") as file:
-        for line in file:
-            client.send(encode_request("GET", "/v1/loads", {
-                "Authorization": f"Bearer {line.strip()}"}))
-            answer = client.read()
-            if answer.status != 401:
-                break
+    for token in tokens:
+        client.send(encode_request("GET", "/v1/loads", {
+            "Authorization": f"Bearer {token}"}))
+        answer = client.read()
+        if answer.status != until:
+            break
     client.close()
     bench._end(gate)
 
-    if answer.code != "too_many_failures":
-        sys.exit(f"bench: {answer} is not the end of the flood")
+    if answer.code != code:
+        sys.exit(f"bench: {answer} is not the refusal to compare with")
 
     own = ("server", "date", "content-type", "content-length", "connection")
-    bench.values.update(BODY=answer.body.decode(), HEADERS="\n".join(
-        f"add_header {name} '{value}' always;"
-        for name, value in answer.headers if name.lower() not in own))
+    bench.values.update(
+        STATUS=status, BODY=answer.body.decode(), HEADERS="\n".join(
+            f"add_header {name} '{value}' always;"
+            for name, value in answer.headers if name.lower() not in own))
     bench._write("refusal.conf", NGINX)
 
 

@@ -29,6 +29,7 @@ import errors
 import idempotency
 import keys
 import limit_script
+import limits
 import redis
 import request_id
 import revocation
@@ -275,7 +276,8 @@ def report(results):
 
 
 def alone_with_keys(names):
-    return len(names) == 1 and names[0] in keys.SCENARIOS
+    return (len(names) == 1
+            and names[0] in keys.SCENARIOS + limits.SCENARIOS)
 
 
 def command_line():
@@ -301,6 +303,10 @@ def command_line():
                "  room              bytes of zone a key takes\n"
                "  million           CPU per request with KEYS=1000000 in use, "
                "to a thousand\n"
+               "  many              an exact limit on 10,000 keys at random\n"
+               "  denial            a key past its limit, to return 429\n"
+               "  asks              commands of Redis for an admitted request\n"
+               "  states            bytes of Redis that a limit takes\n"
                "  idempotency       CPU of a write that happens once, and of "
                "its replay, to that\n                    of a bare POST; "
                "Redis memory of a stored answer\n"
@@ -350,7 +356,8 @@ def main():
         return
 
     if alone_with_keys(names):
-        keys.main(KeyBench(seconds, connections), names[0], rounds)
+        part = keys if names[0] in keys.SCENARIOS else limits
+        part.main(KeyBench(seconds, connections), names[0], rounds)
         return
 
     if names == ["idempotency"]:
