@@ -97,9 +97,6 @@ http {
 FAILURES, LOOKUPS = 120, 10
 
 
-SCENARIOS = ("flood", "room", "million")
-
-
 class Keys:
     """What these scenarios need, to be mixed into run.py's Bench."""
 

@@ -29,8 +29,6 @@ WARM, COUNTED = 75, 60
 
 NAME = "kg:limit:{org_01M80NK6EW}:default:60:k=key_01M80NK6EWXQ4861J488"
 
-SCENARIOS = ("many", "denial", "asks", "states")
-
 
 def many(bench, rounds):
     """Both run on, so that every key is in the gate's zone."""

@@ -275,75 +275,81 @@ def report(results):
               f"{middle('redis_cpu'):10.1f}{sum(s.bad for s in mine):9}")
 
 
-def alone_with_keys(names):
-    return (len(names) == 1
-            and names[0] in keys.SCENARIOS + limits.SCENARIOS)
+def of_its_own(module):
+    return lambda name, rounds, seconds, connections: module.main()
+
+
+def beside_nginx(module, bench):
+    return lambda name, rounds, seconds, connections: module.main(
+        bench(seconds, connections), rounds)
+
+
+def with_keys(module):
+    return lambda name, rounds, seconds, connections: module.main(
+        KeyBench(seconds, connections), name, rounds)
+
+
+# What is not a gateway beside bare, and runs by itself: what it measures, how.
+ALONE = {
+    "revocation": ("two gates: from a writer's answer to the first refusal; "
+                   "COUNT=2000, and RATE=500 requests/s on each",
+                   of_its_own(revocation)),
+    "limit_script": ("Redis's CPU of an exact decision, to EVALSHA of "
+                     "`return 1`; COUNT=4000 calls a round",
+                     of_its_own(limit_script)),
+    "request_id": ("ns an id, and how many of COUNT=10000000 are the same, "
+                   "made by PROCESSES=16", of_its_own(request_id)),
+    "errors": ("instructions of a 200 with keygate_errors on and off, and CPU "
+               "of a shaped 502 to that of nginx's own",
+               beside_nginx(errors, ErrorBench)),
+    "idempotency": ("CPU of a write that happens once, and of its replay, to "
+                    "that of a bare POST; Redis memory of a stored answer",
+                    beside_nginx(idempotency, WriteBench)),
+    "flood": ("unknown keys of one address, to return 401", with_keys(keys)),
+    "room": ("bytes of zone a key takes", with_keys(keys)),
+    "million": ("CPU per request with KEYS=1000000 in use, to a thousand",
+                with_keys(keys)),
+    "many": ("an exact limit on 10,000 keys at random", with_keys(limits)),
+    "denial": ("a key past its limit, to return 429", with_keys(limits)),
+    "asks": ("commands of Redis for an admitted request", with_keys(limits)),
+    "states": ("bytes of Redis that a limit takes", with_keys(limits)),
+}
+
+
+def listed(scenarios):
+    return "\n".join(
+        textwrap.fill(text, 76, initial_indent=f"  {name:18}",
+                      subsequent_indent=" " * 20)
+        for name, text in scenarios.items())
 
 
 def command_line():
-    listing = "\n".join(f"  {name:18}{text}"
-                        for name, text in SCENARIOS.items())
+    alone = {name: text for name, (text, _) in ALONE.items()}
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=textwrap.dedent(__doc__),
-        epilog=f"scenarios:\n{listing}\n\nalone, on two gates:\n"
-               "  revocation        from a writer's answer to the first "
-               "refusal;\n                    COUNT=2000, and RATE=500 "
-               "requests/s on each gate\n"
-               "\nalone, on one Redis:\n"
-               "  limit_script      an exact decision beside `return 1`;\n"
-               "                    COUNT=4000 calls a round\n"
-               "\nalone, beside nginx:\n"
-               "  errors            instructions of a 200 with keygate_errors "
-               "on and off, and\n                    CPU of a shaped 502 to "
-               "that of nginx's own\n"
-               "  flood             unknown keys of one address, to return "
-               "401\n"
-               "  room              bytes of zone a key takes\n"
-               "  million           CPU per request with KEYS=1000000 in use, "
-               "to a thousand\n"
-               "  many              an exact limit on 10,000 keys at random\n"
-               "  denial            a key past its limit, to return 429\n"
-               "  asks              commands of Redis for an admitted request\n"
-               "  states            bytes of Redis that a limit takes\n"
-               "  idempotency       CPU of a write that happens once, and of "
-               "its replay, to that\n                    of a bare POST; "
-               "Redis memory of a stored answer\n"
-               "\nalone, of src/core:\n"
-               "  request_id        ns an id, and how many of COUNT=10000000 "
-               "are the same,\n                    made by PROCESSES=16\n"
+        epilog=f"scenarios:\n{listed(SCENARIOS)}\n"
+               f"\nalone:\n{listed(alone)}\n"
                "\nenvironment:\n"
                "  ROUNDS=9           slices of each scenario\n"
                "  SECS=1             whole seconds a slice takes\n"
                "  CONNS=64           connections of the load")
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO",
-                        help="default: all of them")
+                        help="default: all that are not alone")
     args = parser.parse_args()
 
-    if (args.scenario in (["errors"], ["idempotency"])
-        or alone_with_keys(args.scenario)):
+    if len(args.scenario) == 1 and args.scenario[0] in ALONE:
         return args.scenario
 
     for name in args.scenario:
         if name not in SCENARIOS:
-            parser.error(f"no scenario {name!r}: {' '.join(SCENARIOS)}")
+            parser.error(f"no scenario {name!r}, or not beside others: "
+                         f"{' '.join(SCENARIOS)}; alone: {' '.join(ALONE)}")
     return args.scenario or list(SCENARIOS)
 
 
 def main():
-    if sys.argv[1:] == ["revocation"]:
-        revocation.main()
-        return
-
-    if sys.argv[1:] == ["request_id"]:
-        request_id.main()
-        return
-
-    if sys.argv[1:] == ["limit_script"]:
-        limit_script.main()
-        return
-
     names = command_line()
     rounds, seconds = setting("ROUNDS", 9), setting("SECS", 1)
     connections = setting("CONNS", 64)
@@ -351,17 +357,8 @@ def main():
     if os.cpu_count() < 2:
         sys.exit("bench: two CPUs are needed, one for the gateway alone")
 
-    if names == ["errors"]:
-        errors.main(ErrorBench(seconds, connections), rounds)
-        return
-
-    if alone_with_keys(names):
-        part = keys if names[0] in keys.SCENARIOS else limits
-        part.main(KeyBench(seconds, connections), names[0], rounds)
-        return
-
-    if names == ["idempotency"]:
-        idempotency.main(WriteBench(seconds, connections), rounds)
+    if names[0] in ALONE:
+        ALONE[names[0]][1](names[0], rounds, seconds, connections)
         return
 
     slices = 1 + 2 * rounds * len(names)
