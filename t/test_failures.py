@@ -118,20 +118,95 @@ def test_a_flood_costs_no_lookups(gate):
     assert lookups(gate) - before <= 2 * (seconds + 1)
 
 
-def send_unknown(gate, address, count):
-    """Distinct unknown keys, each on a connection of its own."""
-    clients = [gate.connect() for _ in range(count)]
-    for client in clients:
+def send(gate, address, tokens):
+    """Keys, each on a connection of its own."""
+    clients = [gate.connect() for _ in tokens]
+    for client, token in zip(clients, tokens):
         client.send(b"GET /v1/loads HTTP/1.1\r\nHost: a\r\n"
                     b"X-Real-IP: " + address.encode() + b"\r\n"
-                    b"Authorization: Bearer " + make_token().encode()
-                    + b"\r\n\r\n")
+                    b"Authorization: Bearer " + token.encode() + b"\r\n\r\n")
     return clients
 
 
+def send_unknown(gate, address, count):
+    return send(gate, address, [make_token() for _ in range(count)])
+
+
+def test_many_valid_keys_at_once_are_not_refused(make_gate, make_relay, redis):
+    """While Redis is slow nobody knows yet whether they are guesses: with
+    more of them than the address may fail, none is refused for that."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, redis_parameters="command=9s dead=9s",
+                     **GATE)
+    keys = [gate.key() for _ in range(8 * RATE)]
+    assert unknown(gate, "198.51.100.20", keys[0].token).status == 200
+    relay.freeze()
+    clients = send(gate, "198.51.100.20", [key.token for key in keys[1:]])
+    time.sleep(0.3)
+    relay.thaw()
+    assert [client.read().status for client in clients] == [200] * len(clients)
+    exhaust(gate, "198.51.100.20")
+    check_refused(unknown(gate, "198.51.100.20"))
+
+
+def test_those_that_wait_are_told_of_guesses(make_gate, make_relay, redis):
+    """Valid keys behind unknown ones wait for what becomes of those."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, redis_parameters="command=9s dead=9s",
+                     **GATE)
+    first = gate.key()
+    assert unknown(gate, "198.51.100.21", first.token).status == 200
+    relay.freeze()
+    guesses = send_unknown(gate, "198.51.100.21", RATE - 1)
+    keys = send(gate, "198.51.100.21", [gate.key().token for _ in range(20)])
+    time.sleep(0.1)
+    relay.thaw()
+    assert {client.read().status for client in guesses} == {401}
+    assert {client.read().status for client in keys} == {200}
+    assert unknown(gate, "198.51.100.21").status == 401
+    check_refused(unknown(gate, "198.51.100.21"))
+
+
+def test_valid_keys_whose_clients_leave_do_not_count(make_gate, make_relay,
+                                                     redis):
+    """Those that are looked up, and those that wait for their turn; and what
+    they had of the address's places is free again."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, redis_parameters="command=9s dead=9s",
+                     **GATE)
+    assert unknown(gate, "198.51.100.22", gate.key().token).status == 200
+    keys = [gate.key() for _ in range(3 * RATE)]
+    relay.freeze()
+    clients = send(gate, "198.51.100.22", [key.token for key in keys])
+    time.sleep(0.1)
+    for client in clients:
+        client.close()
+    time.sleep(0.1)
+    relay.thaw()
+    for _ in range(2):
+        assert unknown(gate, "198.51.100.22", gate.key().token).status == 200
+    exhaust(gate, "198.51.100.22")
+    check_refused(unknown(gate, "198.51.100.22"))
+
+
+def test_a_wait_has_an_end(make_gate, make_relay, redis):
+    """A worker that was killed had the places of its lookups."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, redis_parameters="command=300ms",
+                     workers="1", **GATE)
+    assert unknown(gate, "198.51.100.23", gate.key().token).status == 200
+    relay.freeze()
+    send_unknown(gate, "198.51.100.23", RATE)
+    time.sleep(0.1)
+    gate.kill_worker()
+    relay.thaw()
+    key = gate.key()
+    wait_for(lambda: unknown(gate, "198.51.100.23", key.token).status == 200,
+             10, "the places")
+
+
 def test_many_at_once_are_no_way_around(make_gate, make_relay, redis):
-    """A key counts from when it is looked up, not from when Redis has said
-    that there is none."""
+    """No more are looked up at a time than may fail."""
     relay = make_relay(redis.port)
     gate = make_gate(redis_url=relay.url, redis_parameters="command=9s dead=9s",
                      **GATE)

@@ -26,6 +26,7 @@
 
 typedef struct ngx_http_keygate_ctx_s     ngx_http_keygate_ctx_t;
 typedef struct ngx_http_keygate_lookup_s  ngx_http_keygate_lookup_t;
+typedef struct ngx_http_keygate_guess_s   ngx_http_keygate_guess_t;
 typedef struct ngx_http_keygate_asking_s  ngx_http_keygate_asking_t;
 
 
@@ -134,6 +135,9 @@ struct ngx_http_keygate_ctx_s {
     ngx_http_keygate_wanted_t   *wanted;        /* records looked up */
     ngx_uint_t                   nwanted;
     ngx_uint_t                   waiting;       /* of them, for an answer */
+    ngx_http_keygate_guess_t    *guess;         /* its place, if it has one */
+    ngx_queue_t                  guess_queue;   /* among those who wait */
+    ngx_msec_t                   guess_until;   /* ms: ... up to then */
     ngx_str_t                    packed;        /* the record found */
     kg_key_t                     key;
     kg_org_t                     org;
@@ -176,7 +180,8 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     routed:1;      /* route and token are known */
     unsigned                     sent_key:1;    /* a key came with it */
     unsigned                     fetched:1;     /* what was wanted is there */
-    unsigned                     guessed:1;     /* counted as unknown */
+    unsigned                     guess_waits:1; /* it is in that queue */
+    unsigned                     guess_waited:1;
     unsigned                     found:1;       /* key is the caller's */
     unsigned                     denied:1;      /* by identify: denial */
     unsigned                     identified:1;
@@ -343,21 +348,34 @@ ngx_int_t ngx_http_keygate_lookup_join(ngx_http_keygate_main_conf_t *mcf,
 
 /* ngx_http_keygate_failures.c */
 
-/*
- * Before a key that may be a guess is looked up, by n commands of Redis: 1
- * when the client's address may not, and ctx->retry_after is set.  It counts
- * as unknown from here on, so that many at once are no way around the rate.
- */
-ngx_uint_t ngx_http_keygate_failures_guess(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, ngx_uint_t n);
-
-/* The key was no guess, or nobody knows: it does not count. */
-void ngx_http_keygate_failures_forgive(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx);
-
-/* Counts an unknown key; 1 when that is one too many, as above. */
+/* Counts an unknown key; 1 when that is one too many: ctx->retry_after. */
 ngx_uint_t ngx_http_keygate_failures_unknown(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
+
+
+/* ngx_http_keygate_guess.c */
+
+/* In init_process. */
+void ngx_http_keygate_guess_init(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf);
+
+/*
+ * A key that may be a guess is to be looked up, by n commands of Redis.
+ * NGX_OK: it may be.  NGX_AGAIN: the phase waits, and asks again.
+ * NGX_DECLINED: it may not, and is denied.  NGX_ERROR for no memory.
+ */
+ngx_int_t ngx_http_keygate_guess(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t n);
+
+/* A lookup begins for the request, and is over; guess is NULL or ctx's. */
+void ngx_http_keygate_guess_asks(ngx_http_keygate_guess_t *guess);
+void ngx_http_keygate_guess_answered(ngx_http_keygate_guess_t *guess,
+    ngx_uint_t absent);
+
+/* The request knows, or leaves: then what its lookups say is what counts. */
+void ngx_http_keygate_guess_end(ngx_http_keygate_ctx_t *ctx,
+    ngx_uint_t unknown);
+void ngx_http_keygate_guess_leave(ngx_http_keygate_ctx_t *ctx);
 
 
 /* One file each */

@@ -220,6 +220,11 @@ typedef struct {
     ngx_queue_t                 *lookups_busy;
     ngx_queue_t                  lookups_free;
 
+    /* A worker's guesses; see ngx_http_keygate_guess.c. */
+    ngx_queue_t                  guesses_free;
+    ngx_queue_t                  guesses_waiting;
+    ngx_event_t                  guesses_event;
+
     /* A worker's asks for limits; see ngx_http_keygate_limit_ask.c. */
     ngx_queue_t                 *asks_busy;
     ngx_queue_t                  asks_free;

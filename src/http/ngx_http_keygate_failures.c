@@ -58,47 +58,6 @@ ngx_http_keygate_conf_failures(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 ngx_uint_t
-ngx_http_keygate_failures_guess(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, ngx_uint_t n)
-{
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    if (!ngx_http_keygate_failures_unknown(r, ctx)) {
-        return 0;
-    }
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
-
-    if (!kg_zone_failures_lookup(mcf->zone, &mcf->lookups, n,
-                                 ngx_current_msec))
-    {
-        return 1;
-    }
-
-    ctx->retry_after = 0;
-
-    return 0;
-}
-
-
-void
-ngx_http_keygate_failures_forgive(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx)
-{
-    ngx_http_keygate_main_conf_t  *mcf;
-
-    if (ctx->guessed) {
-        mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
-
-        kg_zone_failures_give(mcf->zone,
-                           kg_zone_failures_address(r->connection->sockaddr),
-                           &mcf->failures, ngx_current_msec);
-        ctx->guessed = 0;
-    }
-}
-
-
-ngx_uint_t
 ngx_http_keygate_failures_unknown(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx)
 {
@@ -109,18 +68,21 @@ ngx_http_keygate_failures_unknown(ngx_http_request_t *r,
     mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
     address = kg_zone_failures_address(r->connection->sockaddr);
 
-    if (address == 0 || mcf->failures_off || ctx->guessed) {
+    if (address == 0 || mcf->failures_off) {
+        return 0;
+    }
+
+    /* One that had a place among those under way had room to fail. */
+
+    if (ctx->guess) {
+        ngx_http_keygate_guess_end(ctx, 1);
         return 0;
     }
 
     wait = kg_zone_failures_take(mcf->zone, address, &mcf->failures,
                                  ngx_current_msec);
-    if (wait) {
-        ctx->retry_after = (wait + 999) / 1000;
-        return 1;
-    }
 
-    ctx->guessed = 1;
+    ctx->retry_after = (wait + 999) / 1000;
 
-    return 0;
+    return wait != 0;
 }

@@ -331,7 +331,7 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         }
 
         if (rc != NGX_DECLINED || ctx->denied) {
-            ngx_http_keygate_failures_forgive(r, ctx);
+            ngx_http_keygate_guess_end(ctx, 0);
             break;
         }
 

@@ -99,6 +99,7 @@ static ngx_int_t
 ngx_http_keygate_fetch_missing(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx)
 {
+    ngx_int_t                      rc;
     ngx_uint_t                     i, asks, known;
     ngx_http_keygate_wanted_t     *wanted;
     ngx_http_keygate_main_conf_t  *mcf;
@@ -126,8 +127,20 @@ ngx_http_keygate_fetch_missing(ngx_http_request_t *r,
         }
     }
 
-    if (asks && !known && ngx_http_keygate_failures_guess(r, ctx, asks)) {
-        return ngx_http_keygate_deny(ctx, KG_ERR_TOO_MANY_FAILURES, NULL);
+    if (asks && !known) {
+        rc = ngx_http_keygate_guess(r, ctx, asks);
+
+        if (rc == NGX_AGAIN) {
+
+            /* By then the zone may have them: they are wanted anew. */
+
+            ctx->pepper -= ctx->nwanted;
+            ctx->nwanted = 0;
+        }
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
     }
 
     for (i = 0; i < ctx->nwanted; i++) {

@@ -26,8 +26,10 @@ struct ngx_http_keygate_lookup_s {
     ngx_queue_t                    waiting;     /* ..._wanted_t */
     ngx_event_t                    look;        /* timer: another asks */
     ngx_msec_t                     patience;    /* ms: ... until then */
+    ngx_http_keygate_guess_t      *guess;       /* of who began it, or NULL */
     kg_zone_entry_t                entry;
     ngx_http_keygate_main_conf_t  *conf;
+    unsigned                       absent:1;    /* Redis has no record */
     u_char                         name[255];
 };
 
@@ -95,6 +97,9 @@ ngx_http_keygate_lookup_join(ngx_http_keygate_main_conf_t *mcf,
         if (lookup == NULL) {
             return NGX_ERROR;
         }
+
+        lookup->guess = wanted->ctx->guess;
+        ngx_http_keygate_guess_asks(lookup->guess);
 
         bound = mcf->redis[NGX_HTTP_KEYGATE_RECORDS]->command;
 
@@ -208,6 +213,8 @@ ngx_http_keygate_lookup_create(ngx_http_keygate_main_conf_t *mcf,
 static void
 ngx_http_keygate_lookup_free(ngx_http_keygate_lookup_t *lookup)
 {
+    ngx_http_keygate_guess_answered(lookup->guess, lookup->absent);
+
     ngx_queue_remove(&lookup->queue);
     ngx_queue_insert_head(&lookup->conf->lookups_free, &lookup->queue);
 }
@@ -383,6 +390,8 @@ ngx_http_keygate_lookup_end(ngx_http_keygate_lookup_t *lookup,
     ngx_queue_init(&waiting);
     ngx_queue_add(&waiting, &lookup->waiting);
     ngx_queue_init(&lookup->waiting);
+
+    lookup->absent = (result->known && result->packed.len == 0);
 
     ngx_http_keygate_lookup_free(lookup);
 

@@ -454,6 +454,8 @@ ngx_http_keygate_init_process(ngx_cycle_t *cycle)
 
     kg_zone_recover(mcf->zone, cycle->log);
 
+    ngx_http_keygate_guess_init(cycle, mcf);
+
     if (ngx_http_keygate_lookup_init(cycle, mcf) != NGX_OK
         || ngx_http_keygate_limit_init(cycle, mcf) != NGX_OK)
     {

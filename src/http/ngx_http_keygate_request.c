@@ -96,6 +96,7 @@ ngx_http_keygate_ctx_cleanup(void *data)
         ctx->op = NULL;
     }
 
+    ngx_http_keygate_guess_leave(ctx);
     ngx_http_keygate_lookup_leave(ctx);
     ngx_http_keygate_limit_leave(ctx);
 

@@ -9,6 +9,8 @@
 
 static kg_zone_failure_t *kg_zone_failure(kg_zone_t *zone, uint64_t address,
     ngx_atomic_t **lock);
+static void kg_zone_failure_enter(kg_zone_failure_t *failure,
+    uint64_t address, ngx_msec_t now);
 static ngx_msec_t kg_zone_interval(const kg_rate_t *rate, ngx_msec_t *burst);
 
 
@@ -73,17 +75,12 @@ kg_zone_failures_take(kg_zone_t *zone, uint64_t address,
 
     failure = kg_zone_failure(zone, address, &lock);
 
-    empty = failure->empty;
+    kg_zone_failure_enter(failure, address, now);
 
-    if (failure->address != address || (ngx_msec_int_t) (empty - now) < 0) {
-        empty = now;
-    }
-
-    empty += interval;
+    empty = failure->empty + interval;
     wait = (ngx_msec_int_t) (empty - now - burst);
 
     if (wait <= 0) {
-        failure->address = address;
         failure->empty = empty;
     }
 
@@ -93,9 +90,50 @@ kg_zone_failures_take(kg_zone_t *zone, uint64_t address,
 }
 
 
+ngx_int_t
+kg_zone_failures_begin(kg_zone_t *zone, uint64_t address,
+    const kg_rate_t *rate, ngx_msec_t bound, ngx_msec_t now, ngx_msec_t *wait)
+{
+    ngx_int_t           rc;
+    ngx_msec_t          burst, interval;
+    ngx_atomic_t       *lock;
+    ngx_msec_int_t      room;
+    kg_zone_failure_t  *failure;
+
+    interval = kg_zone_interval(rate, &burst);
+
+    failure = kg_zone_failure(zone, address, &lock);
+
+    kg_zone_failure_enter(failure, address, now);
+
+    if ((ngx_msec_int_t) (now - failure->began - bound) > 0) {
+        failure->under_way = 0;
+    }
+
+    room = (ngx_msec_int_t) (burst - (failure->empty - now) - interval);
+
+    if (room < 0) {
+        *wait = -room;
+        rc = NGX_DECLINED;
+
+    } else if ((ngx_msec_int_t) (failure->under_way * interval) > room) {
+        rc = NGX_AGAIN;
+
+    } else {
+        failure->under_way++;
+        failure->began = now;
+        rc = NGX_OK;
+    }
+
+    ngx_unlock(lock);
+
+    return rc;
+}
+
+
 void
-kg_zone_failures_give(kg_zone_t *zone, uint64_t address,
-    const kg_rate_t *rate, ngx_msec_t now)
+kg_zone_failures_end(kg_zone_t *zone, uint64_t address,
+    const kg_rate_t *rate, ngx_uint_t unknown, ngx_msec_t now)
 {
     ngx_msec_t          burst, interval;
     ngx_atomic_t       *lock;
@@ -105,10 +143,14 @@ kg_zone_failures_give(kg_zone_t *zone, uint64_t address,
 
     failure = kg_zone_failure(zone, address, &lock);
 
-    if (failure->address == address
-        && (ngx_msec_int_t) (failure->empty - now) > 0)
-    {
-        failure->empty -= interval;
+    kg_zone_failure_enter(failure, address, now);
+
+    if (failure->under_way) {
+        failure->under_way--;
+    }
+
+    if (unknown) {
+        failure->empty += interval;
     }
 
     ngx_unlock(lock);
@@ -185,6 +227,24 @@ kg_zone_failure(kg_zone_t *zone, uint64_t address, ngx_atomic_t **lock)
     }
 
     return oldest;
+}
+
+
+/* The place is the address's from here on, as it is now. */
+
+static void
+kg_zone_failure_enter(kg_zone_failure_t *failure, uint64_t address,
+    ngx_msec_t now)
+{
+    if (failure->address != address) {
+        failure->address = address;
+        failure->under_way = 0;
+        failure->empty = now;
+    }
+
+    if ((ngx_msec_int_t) (failure->empty - now) < 0) {
+        failure->empty = now;
+    }
 }
 
 

@@ -29,9 +29,20 @@ uint64_t kg_zone_failures_address(const struct sockaddr *sa);
 ngx_msec_t kg_zone_failures_take(kg_zone_t *zone, uint64_t address,
     const kg_rate_t *rate, ngx_msec_t now);
 
-/* It was none. */
-void kg_zone_failures_give(kg_zone_t *zone, uint64_t address,
-    const kg_rate_t *rate, ngx_msec_t now);
+/*
+ * A key of this address is about to be looked up.  NGX_OK: there is room for
+ * it also if all that are under way turn out to be unknown; it is one of them
+ * until kg_zone_failures_end().  NGX_AGAIN: there is room by what is known,
+ * which those under way may fill.  NGX_DECLINED: there is none for wait ms.
+ * One takes no longer than bound, ms: the places of a process that died come
+ * free by that.
+ */
+ngx_int_t kg_zone_failures_begin(kg_zone_t *zone, uint64_t address,
+    const kg_rate_t *rate, ngx_msec_t bound, ngx_msec_t now, ngx_msec_t *wait);
+
+/* It was looked up, and counts as a failure if it was unknown. */
+void kg_zone_failures_end(kg_zone_t *zone, uint64_t address,
+    const kg_rate_t *rate, ngx_uint_t unknown, ngx_msec_t now);
 
 /*
  * n lookups of the node's reserved budget: 1 when there were as many left.  It

@@ -21,7 +21,7 @@
 
 
 /* To change with anything below. */
-#define KG_ZONE_LAYOUT      5
+#define KG_ZONE_LAYOUT      6
 
 #define KG_ZONE_SHARDS      64
 #define KG_ZONE_SPIN        2048
@@ -90,6 +90,8 @@ typedef struct {
 typedef struct {
     uint64_t            address;        /* 0: free */
     ngx_msec_t          empty;          /* ms: when its bucket is empty */
+    ngx_msec_t          began;          /* ms: the last of under_way */
+    uint32_t            under_way;      /* lookups that may count */
 } kg_zone_failure_t;
 
 typedef struct {
