@@ -43,6 +43,7 @@ KEY = {
     "pepper": (["00000000", "0a1b2c3d", None],
                ["0A1B2C3D", "0a1b2c3", "0a1b2c3d4", 12345678]),
     "legacy": ([True, False, None], ["true", 1, {}]),
+    "ceilings": ([True, False, None], ["true", 1, {}]),
     "rotatedTo": (["key_a", None], ["key_", "a", 1]),
     "limits": ([{}, {"default": "1r/s"}, {"default": "1000000000r/d"},
                 {"no-such_1": "5r/h"}, {f"p{n}": "1r/m" for n in range(16)},

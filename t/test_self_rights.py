@@ -84,22 +84,89 @@ def test_a_lowered_limit_is_handed_on(gate, how):
     key = manager(gate, gate.org(plan="gold"), limits={"default": "10r/m"})
     members = {"absent": {}, "empty": {"limits": {}},
                "null": {"limits": {"default": None}},
-               "other": {"limits": {"org": "100r/m"}}}[how]
+               "other": {"limits": {"burst": "5r/m"}}}[how]
     new = made(gate, key.make(**members))
 
     assert new.shown()["limits"]["default"] == "10r/m"
     assert in_force(new)["default"] == "10r/m"
 
 
-def test_a_raised_limit_is_handed_on_too(gate):
-    """Or a plan that is raised later would raise the new key past the old."""
+def test_a_raised_limit_is_handed_on_as_a_ceiling(gate):
+    """What the platform gave this key alone raises no other; and a plan that
+    is raised later does not raise the new key past the old one."""
     key = manager(gate, limits={"default": "100r/m"})
     new = made(gate, key.make())
 
-    assert in_force(new)["default"] == "100r/m"
+    assert new.shown()["limits"] == {"default": "100r/m"}
+    assert in_force(new)["default"] == "60r/m"
     gate.admin("PATCH", f"/orgs/{key.org}", json={"limits":
                                                   {"default": "600r/m"}})
     assert in_force(new)["default"] == in_force(key)["default"] == "100r/m"
+
+
+def lower(gate, org, rate="1r/m"):
+    assert gate.admin("PATCH", f"/orgs/{org}",
+                      json={"limits": {"default": rate}}).status == 200
+
+
+def test_a_limit_does_not_outlive_what_it_was_below(gate):
+    """Who lowers the organisation lowers the keys that it has made."""
+    key = manager(gate, gate.org("live"))
+    new = made(gate, key.make(limits={"default": "60r/m"}))
+    old = other(gate, key.org, limits={"default": "20r/m"})
+    assert key.call("PATCH", f"{KEYS}/{old.id}",
+                    json={"limits": {"default": "30r/m"}}).status == 200
+    again = made(gate, key.call("POST", f"{KEYS}/{new.id}/rotate", json={}))
+
+    for rate in ("1r/m", "1000r/h"):        # less, and not to be compared
+        lower(gate, key.org, rate)
+        for one in (key, new, old, again):
+            assert in_force(one)["default"] == rate
+
+    lower(gate, key.org, "600r/m")
+    assert [in_force(one)["default"] for one in (key, new, old, again)] == [
+        "600r/m", "60r/m", "30r/m", "60r/m"]
+
+    lower(gate, key.org)
+    for limits in ({"default": "2r/m"}, {"default": "60r/m"}):
+        check_more(key.make(limits=limits), "limits.default")
+    assert key.call("PATCH", f"{KEYS}/{new.id}",
+                    json={"limits": {"default": "1r/m"}}).status == 200
+
+
+def test_what_else_is_changed_leaves_the_platforms_limits(gate):
+    key = manager(gate, gate.org("live"))
+    old = other(gate, key.org, limits={"default": "20r/m"})
+    assert key.call("PATCH", f"{KEYS}/{old.id}",
+                    json={"name": "UAT"}).status == 200
+
+    lower(gate, key.org)
+    assert in_force(old)["default"] == "20r/m"
+
+
+def test_the_platform_may_take_a_ceiling_for_its_own(gate):
+    key = manager(gate, gate.org("live"))
+    new = made(gate, key.make(limits={"default": "30r/m"}))
+    lower(gate, key.org)
+
+    gate.admin("PATCH", f"/keys/{new.id}", json={"name": "UAT"})
+    assert in_force(new)["default"] == "1r/m"
+    gate.admin("PATCH", f"/keys/{new.id}",
+               json={"limits": {"default": "40r/m"}})
+    assert in_force(new)["default"] == "40r/m"
+
+
+@pytest.mark.parametrize("asked", [{"org": "1r/m"}, {"daily": "1r/d"},
+                                   {"org": "3000r/m"}])
+def test_limits_that_keys_share_are_the_platforms(gate, asked):
+    """Lower ones too: another word of one key about what all of them spend."""
+    key = manager(gate)
+    new = made(gate, key.make())
+
+    field = f"limits.{list(asked)[0]}"
+    check_more(key.make(limits=asked), field)
+    check_more(key.call("PATCH", f"{KEYS}/{new.id}", json={"limits": asked}),
+               field)
 
 
 @pytest.mark.parametrize("org, own, asked", [
@@ -137,8 +204,7 @@ def test_higher_limits(gate, org, own, asked):
     ({}, {"burst": "60r/d"}),
     ({"default": "10r/m"}, {"default": "10r/m"}),
     ({"default": "100r/m"}, {"default": "100r/m"}),
-    ({}, {"org": "3000r/m"}),
-    ({}, {"org": "1r/m", "daily": "1r/d", "poll": "1r/m", "self": "1r/m"}),
+    ({}, {"poll": "1r/m", "self": "1r/m"}),
 ])
 def test_limits_as_high_or_lower(gate, own, asked):
     key = manager(gate, limits=own)
@@ -319,7 +385,7 @@ def test_a_limit_is_not_given_back(gate):
                                 json={"limits": limits}), "limits.default")
 
     assert key.call("PATCH", f"{KEYS}/{new.id}", json={
-        "limits": {"default": "30r/m", "org": "9r/m"}}).status == 200
+        "limits": {"default": "30r/m", "poll": "9r/m"}}).status == 200
     assert key.call("PATCH", f"{KEYS}/{new.id}", json={
         "limits": {"org": None}}).status == 200
     assert gate.admin("PATCH", f"/orgs/{org}", json={

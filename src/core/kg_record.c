@@ -60,6 +60,10 @@ kg_key_pack(const kg_str_t *json, unsigned char *buf, size_t cap, size_t *len,
         return KG_FULL;
     }
 
+    if (draft.field[KG_FIELD_CEILINGS]) {
+        flags |= KG_PACKED_CEILINGS;
+    }
+
     p = buf;
     *p++ = KG_PACKED_KEY;
     *p++ = flags;

@@ -59,6 +59,7 @@ typedef struct {
     int64_t         revoked_at;
     kg_str_t        scopes;         /* joined by single spaces */
     kg_str_t        limits;         /* packed; see kg_limits_find() */
+    int             ceilings;       /* 1: the limits only lower */
     kg_str_t        allow;          /* packed; see kg_allow_match() */
 } kg_key_t;
 

@@ -44,6 +44,8 @@ static kg_rc_t kg_read_pepper(kg_draft_t *draft, const json_t *value,
     uint64_t *field);
 static kg_rc_t kg_read_legacy(kg_draft_t *draft, const json_t *value,
     uint64_t *field);
+static kg_rc_t kg_read_ceilings(kg_draft_t *draft, const json_t *value,
+    uint64_t *field);
 static kg_rc_t kg_read_successor(kg_draft_t *draft, const json_t *value,
     uint64_t *field);
 
@@ -101,6 +103,9 @@ const kg_member_t  kg_key_members[] = {
 
     { "legacy", KG_FIELD_UNPACKED, kg_read_legacy,
       NULL, "\"legacy\" is neither true nor false" },
+
+    { "ceilings", KG_FIELD_CEILINGS, kg_read_ceilings,
+      NULL, "\"ceilings\" is neither true nor false" },
 
     { "rotatedTo", KG_FIELD_UNPACKED, kg_read_successor,
       NULL, "\"rotatedTo\" is not \"key_\" and 1 to 60 letters and digits" },
@@ -413,6 +418,17 @@ kg_read_legacy(kg_draft_t *draft, const json_t *value, uint64_t *field)
 {
     (void) draft;
     (void) field;
+
+    return json_is_boolean(value) ? KG_OK : KG_INVALID;
+}
+
+
+static kg_rc_t
+kg_read_ceilings(kg_draft_t *draft, const json_t *value, uint64_t *field)
+{
+    (void) draft;
+
+    *field = json_is_true(value);
 
     return json_is_boolean(value) ? KG_OK : KG_INVALID;
 }

@@ -26,6 +26,7 @@ enum {
     KG_FIELD_NOT_BEFORE,
     KG_FIELD_EXPIRES_AT,
     KG_FIELD_REVOKED_AT,
+    KG_FIELD_CEILINGS,
     KG_FIELD_UNPACKED,      /* checked only */
     KG_FIELDS
 };

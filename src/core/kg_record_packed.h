@@ -8,7 +8,8 @@
  * and not aligned.  Most keys have no times: those that do pay for them.
  *
  *     key     0  u8   KG_PACKED_KEY
- *             1  u8   mode, and KG_PACKED_... for each time there is
+ *             1  u8   mode, KG_PACKED_... for each time there is, and
+ *                     KG_PACKED_CEILINGS
  *             2  u8   bytes of id
  *             3  u8   bytes of org
  *             4  u16  bytes of scopes
@@ -51,6 +52,8 @@
 #define KG_PACKED_NOT_BEFORE  0x02
 #define KG_PACKED_EXPIRES_AT  0x04
 #define KG_PACKED_REVOKED_AT  0x08
+#define KG_PACKED_CEILINGS    0x10
+#define KG_PACKED_FLAGS       0x1f
 
 
 static inline unsigned char *

@@ -27,7 +27,7 @@ kg_key_view(const kg_str_t *packed, kg_key_t *key)
     p = packed->data;
 
     if (packed->len < KG_PACKED_KEY_HEAD || p[0] != KG_PACKED_KEY
-        || p[1] >= 2 * KG_PACKED_REVOKED_AT)
+        || (p[1] & ~KG_PACKED_FLAGS))
     {
         return KG_INVALID;
     }
@@ -52,6 +52,7 @@ kg_key_view(const kg_str_t *packed, kg_key_t *key)
     }
 
     key->mode = (kg_mode_t) (flags & KG_PACKED_MODE);
+    key->ceilings = !!(flags & KG_PACKED_CEILINGS);
 
     p += KG_PACKED_KEY_HEAD;
 

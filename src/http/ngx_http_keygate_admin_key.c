@@ -234,6 +234,10 @@ ngx_http_keygate_admin_key_merge(ngx_http_keygate_admin_t *admin)
                                           NGX_HTTP_KEYGATE_ADMIN_MERGE);
     }
 
+    if (rc == NGX_OK && json_object_get(admin->body, "limits")) {
+        rc = ngx_http_keygate_self_mark(admin);
+    }
+
     if (rc == NGX_OK) {
         rc = ngx_http_keygate_self_keeps(admin);
     }

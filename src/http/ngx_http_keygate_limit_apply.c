@@ -17,6 +17,11 @@
 #define NGX_HTTP_KEYGATE_BY_HASH  16
 
 
+static void ngx_http_keygate_rate_inherited(ngx_http_keygate_main_conf_t *mcf,
+    const kg_org_t *org, const ngx_http_keygate_policy_t *policy,
+    kg_rate_t *rate);
+static void ngx_http_keygate_rate_within(
+    const ngx_http_keygate_policy_t *policy, kg_rate_t *rate);
 static ngx_int_t ngx_http_keygate_apply_list(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_array_t *limits);
 static ngx_int_t ngx_http_keygate_by_variables(ngx_http_request_t *r,
@@ -194,17 +199,44 @@ ngx_http_keygate_rate(ngx_http_keygate_main_conf_t *mcf, const kg_key_t *key,
     const kg_org_t *org, const ngx_http_keygate_policy_t *policy,
     kg_rate_t *rate)
 {
-    kg_str_t                 *name;
-    ngx_http_keygate_plan_t  *plan;
+    kg_rate_t   own;
+    ngx_uint_t  named;
 
-    name = ngx_http_keygate_kg(&policy->name);
+    named = (kg_limits_find(&key->limits, ngx_http_keygate_kg(&policy->name),
+                            &own)
+             == KG_OK);
+
+    if (named) {
+        ngx_http_keygate_rate_within(policy, &own);
+    }
+
+    if (!named || key->ceilings) {
+        ngx_http_keygate_rate_inherited(mcf, org, policy, rate);
+    }
+
+    /* Of two rates that do not compare the platform's holds. */
+
+    if (named && (!key->ceilings || kg_rate_covers(rate, &own))) {
+        *rate = own;
+    }
+}
+
+
+/* What a key without limits of its own has. */
+
+static void
+ngx_http_keygate_rate_inherited(ngx_http_keygate_main_conf_t *mcf,
+    const kg_org_t *org, const ngx_http_keygate_policy_t *policy,
+    kg_rate_t *rate)
+{
+    ngx_http_keygate_plan_t  *plan;
 
     plan = org->plan.len
            ? ngx_http_keygate_plan(mcf, ngx_http_keygate_ngx(&org->plan))
            : NULL;
 
-    if (kg_limits_find(&key->limits, name, rate) != KG_OK
-        && kg_limits_find(&org->limits, name, rate) != KG_OK
+    if (kg_limits_find(&org->limits, ngx_http_keygate_kg(&policy->name), rate)
+        != KG_OK
         && (plan == NULL
             || ngx_http_keygate_plan_rate(plan, &policy->name, rate) != KG_OK))
     {
@@ -212,6 +244,14 @@ ngx_http_keygate_rate(ngx_http_keygate_main_conf_t *mcf, const kg_key_t *key,
         return;
     }
 
+    ngx_http_keygate_rate_within(policy, rate);
+}
+
+
+static void
+ngx_http_keygate_rate_within(const ngx_http_keygate_policy_t *policy,
+    kg_rate_t *rate)
+{
     if (policy->min.requests && kg_rate_cmp(rate, &policy->min) < 0) {
         *rate = policy->min;
     }

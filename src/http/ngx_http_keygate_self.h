@@ -47,6 +47,13 @@ ngx_int_t ngx_http_keygate_self_hand_on(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_self_covers(ngx_http_keygate_admin_t *admin);
 
 /*
+ * Limits that a key's holder names only lower: they are marked so, unless
+ * record is the platform's to change, which takes the mark away.  To be called
+ * where limits were named.  NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_self_mark(ngx_http_keygate_admin_t *admin);
+
+/*
  * A new key was written: goes on with admin->done when the record of who calls
  * is still what the call began with, else takes the key back and refuses.
  */

@@ -23,6 +23,8 @@ static ngx_uint_t ngx_http_keygate_self_address(json_t *blocks,
     const json_t *value);
 static ngx_int_t ngx_http_keygate_self_limits(ngx_http_keygate_admin_t *admin,
     const kg_key_t *key);
+static ngx_uint_t ngx_http_keygate_self_named(
+    ngx_http_keygate_admin_t *admin, const ngx_http_keygate_policy_t *policy);
 static ngx_int_t ngx_http_keygate_self_more(ngx_http_keygate_admin_t *admin,
     const char *field, const ngx_str_t *policy);
 static ngx_int_t ngx_http_keygate_self_looked(ngx_http_keygate_admin_t *admin,
@@ -60,7 +62,9 @@ ngx_http_keygate_self_hand_on(ngx_http_keygate_admin_t *admin)
         return NGX_OK;
     }
 
-    if (ngx_http_keygate_self_inherit(admin) != NGX_OK) {
+    if (ngx_http_keygate_self_inherit(admin) != NGX_OK
+        || ngx_http_keygate_self_mark(admin) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -125,6 +129,24 @@ ngx_http_keygate_self_inherit(ngx_http_keygate_admin_t *admin)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * A limit that stood whatever is done to the organisation's would let partners
+ * write themselves rates that the platform can lower only key by key.
+ */
+
+ngx_int_t
+ngx_http_keygate_self_mark(ngx_http_keygate_admin_t *admin)
+{
+    if (admin->self == NULL) {
+        (void) json_object_del(admin->record, "ceilings");
+        return NGX_OK;
+    }
+
+    return json_object_set_new(admin->record, "ceilings", json_true()) == 0
+           ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -314,15 +336,20 @@ ngx_http_keygate_self_address(json_t *blocks, const json_t *value)
 
 /*
  * Counts of a policy that are not a key's own are shared by those whose window
- * is the same: another window would be another count, and more for all.
+ * is the same: another window would be another count, and more for all.  What
+ * the call names for them would be one key's word about all.
+ *
+ * What a call names must be no more than the caller's as it is written, not
+ * only where what is above it is lower today.
  */
 
 static ngx_int_t
 ngx_http_keygate_self_limits(ngx_http_keygate_admin_t *admin,
     const kg_key_t *key)
 {
+    kg_key_t                     asked;
     kg_rate_t                    own, given;
-    ngx_uint_t                   i;
+    ngx_uint_t                   i, named, shared;
     ngx_http_keygate_self_t     *self;
     ngx_http_keygate_policy_t  **policy;
 
@@ -331,13 +358,21 @@ ngx_http_keygate_self_limits(ngx_http_keygate_admin_t *admin,
 
     for (i = 0; i < admin->mcf->policies.nelts; i++) {
 
+        shared = !(policy[i]->by & NGX_HTTP_KEYGATE_BY_KEY);
+        named = ngx_http_keygate_self_named(admin, policy[i]);
+        asked = *key;
+
+        if (named) {
+            asked.ceilings = 0;
+        }
+
         ngx_http_keygate_rate(admin->mcf, &self->key, &self->org, policy[i],
                               &own);
-        ngx_http_keygate_rate(admin->mcf, key, &self->org, policy[i], &given);
+        ngx_http_keygate_rate(admin->mcf, &asked, &self->org, policy[i],
+                              &given);
 
         if (!kg_rate_covers(&own, &given)
-            || (!(policy[i]->by & NGX_HTTP_KEYGATE_BY_KEY)
-                && own.window != given.window))
+            || (shared && (named || own.window != given.window)))
         {
             return ngx_http_keygate_self_more(admin, "limits.",
                                               &policy[i]->name);
@@ -345,6 +380,28 @@ ngx_http_keygate_self_limits(ngx_http_keygate_admin_t *admin,
     }
 
     return NGX_OK;
+}
+
+
+/* 1 when the record at hand has the policy's limit from the call itself. */
+
+static ngx_uint_t
+ngx_http_keygate_self_named(ngx_http_keygate_admin_t *admin,
+    const ngx_http_keygate_policy_t *policy)
+{
+    json_t      *value;
+    const char  *name;
+
+    /* A word of the configuration: it ends with a NUL. */
+
+    name = (char *) policy->name.data;
+    value = json_object_get(json_object_get(admin->body, "limits"), name);
+
+    return json_is_string(value)
+           && json_equal(value,
+                         json_object_get(json_object_get(admin->record,
+                                                         "limits"),
+                                         name));
 }
 
 
