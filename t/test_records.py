@@ -302,10 +302,10 @@ class Race:
         return self.asking.request("GET", LOADS, {
             "Authorization": f"Bearer {token}"})
 
-    def run(self, token, change):
-        """Asks on one worker, and while Redis's reply is on its way makes the
-        change on the other."""
-        rule = self.relay.replace("GET", None, times=1, delay=0.6)
+    def run(self, token, change, name="kg:"):
+        """Asks on one worker, and while Redis's reply about that name is on
+        its way makes the change on the other."""
+        rule = self.relay.replace("GET", None, times=1, delay=0.6, name=name)
         answers = []
         asking = threading.Thread(target=lambda: answers.append(
             self.ask(token)))
@@ -354,7 +354,7 @@ def test_organisation_that_appears_while_it_is_read(race):
     race.gate.redis.client.delete(f"kg:org:{{{org}}}")
 
     first = race.run(key.token, lambda: race.admin(
-        "PUT", f"/orgs/{org}", {"access": "live"}))
+        "PUT", f"/orgs/{org}", {"access": "live"}), name="kg:org:")
 
     assert first.code == "partner_access_not_enabled"
     assert [race.ask(key.token).status for _ in range(4)] == [200] * 4

@@ -50,8 +50,9 @@ def parse(data, at=0):
 class Rule:
     """A reply to replace; see Relay.replace()."""
 
-    def __init__(self, command, reply, times, delay):
+    def __init__(self, command, reply, times, delay, name):
         self.command = command.upper().encode()
+        self.name = name.encode()
         self.reply = reply
         self.times = times
         self.delay = delay
@@ -59,7 +60,9 @@ class Rule:
 
     def fits(self, words):
         return (self.times != 0 and words
-                and words[0].upper() == self.command)
+                and words[0].upper() == self.command
+                and (not self.name or (len(words) > 1
+                                       and words[1].startswith(self.name))))
 
 
 class Relay:
@@ -101,11 +104,12 @@ class Relay:
     def url(self):
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def replace(self, command, reply, times=None, delay=0):
+    def replace(self, command, reply, times=None, delay=0, name=""):
         """The reply to a command becomes these bytes, as they are ("-LOADING
         x\\r\\n"); None keeps it.  The command is executed all the same.
-        delay: seconds this reply, and those behind it, are late."""
-        rule = Rule(command, reply, times, delay)
+        delay: seconds this reply, and those behind it, are late.
+        name: only where the command's first argument begins with it."""
+        rule = Rule(command, reply, times, delay, name)
         self._rules.insert(0, rule)
         return rule
 
