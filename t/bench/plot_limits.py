@@ -74,9 +74,9 @@ def burst():
         "admits 60 at once and then nothing until they are a minute old; the "
         "bucket admits 20 at once and then one a second.",
         SECONDS,
-        [Panel("Admitted since the start",
+        [Panel("Requests admitted since the start",
                dict(zip(names, (total(window), total(bucket))))),
-         Panel("Admitted in the last minute",
+         Panel("Requests admitted in the last minute",
                dict(zip(names, (last_minute(window), last_minute(bucket)))),
                {"60": 60, "burst + 60": 80})],
         {"no requests": (110, 150)})
@@ -100,10 +100,10 @@ def nodes():
         "A key with 300 a minute asks twice as often as that, at one node and "
         "at two. Both together never admit more than one alone.",
         SECONDS,
-        [Panel("Admitted in the last minute",
+        [Panel("Requests admitted in the last minute",
                {"one node": last_minute(one), "two nodes": last_minute(a, b)},
                {"300": 300}),
-         Panel("Of the two, admitted in the last minute by each",
+         Panel("Of the two, requests admitted in the last minute by each",
                {"node A": last_minute(a),
                 "node B, from second 20 on": last_minute(b)},
                high=340)])
@@ -137,10 +137,10 @@ def leases():
         "on for 900. Both admit the same; leased, Redis is asked for a part "
         "of it while there is room.",
         SECONDS,
-        [Panel("Admitted in the last minute",
+        [Panel("Requests admitted in the last minute",
                {name: last_minute(run[0])
                 for name, run in zip(names, (leased, exact))}, {"600": 600}),
-         Panel("Near the limit",
+         Panel("The same near the limit",
                {name: last_minute(run[0])
                 for name, run in zip(names, (leased, exact))}, {"600": 600},
                low=560, high=606),
@@ -179,9 +179,9 @@ def away():
         "admits half of the limit by itself; when it is back, what they "
         "admitted counts there.",
         SECONDS,
-        [Panel("Admitted in the last minute",
+        [Panel("Requests admitted in the last minute",
                {"two nodes together": last_minute(a, b)}, {"300": 300}),
-         Panel("Admitted in the last minute by each node",
+         Panel("Requests admitted in the last minute by each node",
                {"node A": last_minute(a), "node B": last_minute(b)},
                {"share=50%": 150})],
         {"Redis is away": (stop, start)})

@@ -20,17 +20,18 @@ text{font:13px system-ui,sans-serif;fill:#1f2328}
 .l{stroke:#cf222e;stroke-dasharray:7 4;fill:none;stroke-width:1.5}
 .lt{fill:#cf222e}
 .p{fill:none;stroke-width:2;stroke-linejoin:round}
-.c0{stroke:#0969da;stroke-width:4;stroke-opacity:.6}.c1{stroke:#bc4c00}.c2{stroke:#1a7f37}
+.c0{stroke:#0969da;stroke-width:4;stroke-opacity:.6}.c1{stroke:#bc4c00}
 @media(prefers-color-scheme:dark){
 text{fill:#f0f6fc}.s{fill:#9198a1}.g{stroke:#3d444d}.b{fill:#0d1117}
 .h{stroke:#0d1117}.l{stroke:#ff7b72}.lt{fill:#ff7b72}
-.c0{stroke:#58a6ff}.c1{stroke:#f0883e}.c2{stroke:#56d364}}
+.c0{stroke:#58a6ff}.c1{stroke:#f0883e}}
 """
 
 
 @dataclass
 class Panel:
-    """lines: {name: [(seconds, value)]}; limits: {name: value}."""
+    """lines: {name: [(seconds, value)]}, two at most; limits: {name: value}.
+    """
     name: str
     lines: dict
     limits: dict = field(default_factory=dict)
@@ -59,12 +60,20 @@ class Figure:
             f'<text class="t" x="{LEFT}" y="26">{escape(self.title)}</text>',
         ]
         for i, panel in enumerate(self.panels):
-            parts += self._panel(panel,
-                                 TOP + ABOVE + i * (ABOVE + HEIGHT + BELOW))
+            top = TOP + ABOVE + i * (ABOVE + HEIGHT + BELOW)
+            parts += self._panel(panel, top)
+            if i == 0:
+                parts += self._bands(top + HEIGHT - 8)
         return "\n".join([*parts, "</svg>", ""])
 
     def _x(self, seconds):
         return LEFT + seconds / self.seconds * (WIDTH - LEFT - RIGHT)
+
+    def _bands(self, y):
+        """Their names; one panel's are enough."""
+        return [f'<text class="s" x="{self._x(start) + 6:.1f}" y="{y}">'
+                f"{escape(name)}</text>"
+                for name, (start, _) in self.bands.items()]
 
     def _panel(self, panel, top):
         high = panel.high or 1.12 * max(
@@ -89,7 +98,7 @@ class Figure:
                 f'<path class="g" d="M{LEFT} {y(value):.1f}H{right}"/>'
                 f'<text class="s" x="{LEFT - 8}" y="{y(value) + 4:.1f}" '
                 f'text-anchor="end">{value:g}</text>')
-        for value in ticks(0, self.seconds, 10):
+        for value in ticks(0, self.seconds, 12):
             parts.append(
                 f'<path class="g" d="M{self._x(value):.1f} {bottom}v5"/>'
                 f'<text class="s" x="{self._x(value):.1f}" y="{bottom + 19}" '
@@ -106,9 +115,6 @@ class Figure:
             parts.append(f'<path class="p c{i}" d="'
                          f'{self._steps(line, y, panel.low)}"/>')
 
-        for name, (start, _) in self.bands.items():
-            parts.append(f'<text class="s" x="{self._x(start) + 6:.1f}" '
-                         f'y="{bottom - 8}">{escape(name)}</text>')
         for name, value in panel.limits.items():
             parts.append(
                 f'<path class="l" d="M{LEFT} {y(value):.1f}H{right}"/>'
