@@ -116,7 +116,7 @@ typedef struct {
     u_char              name[KG_ZONE_LIMITS_NAME];
     uint64_t            used;           /* us; 0: the place is free */
     kg_zone_lease_t     leases[2];      /* in use, and the next */
-    kg_zone_lease_t     back;           /* to be handed back */
+    kg_zone_lease_t     back[2];        /* to be handed back */
     uint64_t            asking;         /* us: a lease is, until then */
     uint64_t            counted;        /* us: the demand is since then */
     uint32_t            demand;

@@ -85,6 +85,7 @@ kg_zone_limits_ask(kg_zone_t *zone, const kg_zone_limits_t *limits,
     uint32_t            wanted;
     uint64_t            asked;
     ngx_atomic_t       *lock;
+    kg_zone_lease_t    *back;
     kg_zone_limited_t  *place;
 
     if (limits->life == 0) {
@@ -95,12 +96,14 @@ kg_zone_limits_ask(kg_zone_t *zone, const kg_zone_limits_t *limits,
 
     kg_zone_limits_retire(place, now);
 
-    ask->life = limits->life;
-    ask->back = place->back.units;
-    ask->since = place->back.since;
-    ask->lived = place->back.lived;
+    back = &place->back[place->back[1].units > place->back[0].units];
 
-    place->back.units = 0;
+    ask->life = limits->life;
+    ask->back = back->units;
+    ask->since = back->since;
+    ask->lived = back->lived;
+
+    back->units = 0;
 
     wanted = kg_zone_limits_wanted(place);
     asked = (uint64_t) ask->n * ask->cost;
@@ -260,20 +263,29 @@ kg_zone_limits_wanted(const kg_zone_limited_t *place)
 }
 
 
-/* The lease whose life is over, or that is used up, makes way for the next. */
+/*
+ * The lease whose life is over, or that is used up, makes way for the next.
+ * Both may end at once, after a burst; of more than two that wait to go back
+ * the least stay spent.
+ */
 
 static void
 kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now)
 {
     ngx_uint_t        i;
-    kg_zone_lease_t  *lease;
+    kg_zone_lease_t  *lease, *back;
 
     lease = place->leases;
 
     for (i = 0; i < 2; i++) {
 
         if (lease[i].units && now > lease[i].until) {
-            place->back = lease[i];
+            back = &place->back[place->back[0].units > place->back[1].units];
+
+            if (lease[i].units > back->units) {
+                *back = lease[i];
+            }
+
             lease[i].units = 0;
         }
     }

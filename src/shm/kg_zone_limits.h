@@ -10,9 +10,9 @@
  * A lease may be used from when it was asked for until its life is over, by
  * CLOCK_MONOTONIC, which every process of the machine has in common; Redis
  * counts it for at least as long.  What is left of one goes back with whatever
- * is asked next.  While a lease is used a worker asks for the next, so that
- * nobody waits; that it is being asked for is forgotten after a second, since
- * the worker may have died.
+ * is asked next, and of another with what is asked after that.  While a lease
+ * is used a worker asks for the next, so that nobody waits; that it is being
+ * asked for is forgotten after a second, since the worker may have died.
  *
  * The table is of fixed size, in sets of four; a full set forgets who was
  * limited least recently, and what was leased stays spent.  Times are in us.
