@@ -27,7 +27,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from harness import scripts                                 # noqa: E402
-from harness.ports import wait_for                          # noqa: E402
+from harness.ports import reaches, wait_for                 # noqa: E402
 
 ROUNDS = int(os.environ.get("ROUNDS", 9))
 COUNT = int(os.environ.get("COUNT", 4000))
@@ -79,7 +79,8 @@ class Server:
             ["redis-server", "--port", "0", "--unixsocket", self.path,
              "--save", "", "--dir", self.folder],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        wait_for(lambda: os.path.exists(self.path), 10, "redis-server")
+        wait_for(lambda: os.path.exists(self.path) and reaches(self.path), 10,
+                 "redis-server")
         self.client = redis.Redis(unix_socket_path=self.path)
 
     def close(self):
