@@ -28,14 +28,41 @@
 -- than Redis to run the command.
 
 local call, parse, pack = redis.call, struct.unpack, struct.pack
-local sub, floor, ceil = string.sub, math.floor, math.ceil
 
 local time = redis.call('TIME')
 local clock = time[1] * 1000000 + time[2]
 local policies, args, more = #KEYS, ARGV[1], ARGV[2]
-
-local n, want, owes, back, since, lived, life = 1, 0, 0, 0, 0, 0, 0
 local cost, flags, limit, period, at = parse('<I4BI4I4', args)
+
+-- Where a slice holds many requests, most decisions are one more in the newest
+-- entry of a window that has room, and nothing leaves.  What follows would make
+-- the same bytes of it, for longer; here not even the blocks are read.
+if limit > 240 * cost and flags == 0 and policies == 1 and not more then
+    local head = call('GETRANGE', KEYS[1], '0', '45')
+
+    if #head == 46 then
+        local window = period * 1000000
+        local slice = (window - window % 60) / 60
+        local version, total, count, newest, oldest, expiry =
+            parse('<BI4I4ddd', head)
+
+        if newest <= clock and newest >= clock - clock % slice
+            and version == 2 and count > 0 and oldest < newest
+            and oldest > clock - window and total + cost <= limit
+            and expiry * 1000 >= clock + window and cost > 0
+        then
+            total = total + cost
+            call('SETRANGE', KEYS[1], '1', pack('<I4I4d', total, count + cost,
+                clock))
+
+            return pack('<I4I2BI4I4I4', 1, 0, 0, 0, limit - total,
+                1000 * period)
+        end
+    end
+end
+
+local sub, floor, ceil = string.sub, math.floor, math.ceil
+local n, want, owes, back, since, lived, life = 1, 0, 0, 0, 0, 0, 0
 
 if more then
     n, want, owes, back, since, lived, life = parse('<I4I4I4I4dI4I4', more)
