@@ -297,20 +297,23 @@ kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now)
 }
 
 
-/* As Redis last said, and what is leased is there as well. */
+/* As Redis last said; what is leased, or will go back, is there as well. */
 
 static void
 kg_zone_limits_stand(const kg_zone_limited_t *place, uint64_t now,
     kg_zone_limits_known_t *known)
 {
+    uint32_t    unspent;
     uint64_t    ago;
     ngx_uint_t  i;
 
     ago = (now - place->told) / 1000;
 
+    unspent = place->leases[0].units + place->leases[1].units
+              + place->back[0].units + place->back[1].units;
+
     for (i = 0; i < place->n; i++) {
-        known->stand[i].left = place->stand[i].left + place->leases[0].units
-                               + place->leases[1].units;
+        known->stand[i].left = place->stand[i].left + unspent;
         known->stand[i].reset = (place->stand[i].reset > ago)
                                 ? place->stand[i].reset - (uint32_t) ago : 0;
     }
