@@ -17,7 +17,8 @@ POLICIES = """
     keygate_policy exact   rate=600r/m by=key exact;
     keygate_policy two     rate=60000r/m by=org;
     keygate_policy few     rate=20r/m by=key;
-    keygate_policy second  rate=60r/s by=key;"""
+    keygate_policy second  rate=60r/s by=key;
+    keygate_policy hundred rate=100r/m by=key;"""
 ROUTES = """keygate_routes partner {
     GET /v1/loads loads:read;
     GET /exact loads:read limit=exact;
@@ -25,6 +26,8 @@ ROUTES = """keygate_routes partner {
     GET /few loads:read limit=few;
     GET /dear loads:read limit=few cost=5;
     GET /second loads:read limit=second;
+    GET /hundred loads:read limit=hundred;
+    GET /ten loads:read limit=hundred cost=10;
 }"""
 
 # Usage is flushed by a script too, which would be counted here.
@@ -273,6 +276,50 @@ def test_a_lease_that_comes_too_late_is_not_used(make_gate, redis,
 
     relay.delay = 0
     wait_for(lambda: r(gate.get(LOADS, key=key)) <= 490, 5, "an answer")
+
+
+def test_who_waits_for_a_lease_looks_at_it_first(make_gate, redis,
+                                                 make_relay):
+    """Redis, where another node took the rest, would refuse them."""
+    relay = make_relay(redis.port)
+    parameters = "connect=2s command=2s dead=9s"
+    gate = make_gate(redis_url=relay.url, workers="1", **GATE,
+                     redis_parameters=parameters)
+    other = make_gate(**GATE, redis_parameters=parameters)
+    key = gate.key()
+    assert other.get("/hundred", key=key).status == 200
+    spend(gate, key, 20, "/hundred")
+    time.sleep(1.1)
+
+    late = threading.Event()
+    relay.replace("EVALSHA", None, times=1, delay=late)
+    request = encode_request("GET", "/hundred",
+                             {"Authorization": f"Bearer {key.token}"})
+    clients = [gate.connect() for _ in range(6)]
+    before = asked(redis)
+    clients[0].send(request)
+    wait_for(lambda: asked(redis) > before, 5, "the ask")
+    for client in clients[1:]:
+        client.send(request)
+    assert spend(other, key, 9, "/ten")[-1].status == 429
+    while spend(other, key, 1, "/hundred")[0].status == 200:
+        pass
+    late.set()
+
+    assert [client.read().status for client in clients] == [200] * 6
+
+
+def test_a_dear_request_has_what_is_leased(make_gate):
+    """A lease that is too small for it goes back with its ask."""
+    gate = make_gate(workers="1", **GATE)
+    key = gate.key()
+    cheap = spend(gate, key, 33, "/hundred")
+    dear = spend(gate, key, 7, "/ten")
+
+    assert [a.status for a in cheap] == [200] * 33
+    assert [a.status for a in dear] == [200] * 6 + [429]
+    assert [a.status for a in spend(gate, key, 8, "/hundred")] == \
+        [200] * 7 + [429]
 
 
 def test_a_timed_out_ask_hands_back(make_gate, redis, make_relay):

@@ -124,8 +124,13 @@ kg_limit_decide(const kg_limit_policy_t *policies, kg_limit_state_t *states,
         }
     }
 
-    if (granted < ask->n || lease < 0) {
+    /* A part of a request is of no use. */
+
+    if (granted < ask->n || lease < cost) {
         lease = 0;
+
+    } else {
+        lease = kg_limit_floor(lease / cost) * cost;
     }
 
     stamp = clock + (lease > 0 ? ask->life : 0);

@@ -35,17 +35,22 @@ struct ngx_http_keygate_asking_s {
     kg_limit_ask_t                 ask;
     uint64_t                       sent;        /* us */
     unsigned                       busy:1;      /* Redis has it */
+    unsigned                       look:1;      /* an answer came meanwhile */
 };
 
 
 static void ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx,
     kg_zone_limits_t *limits);
+static ngx_uint_t ngx_http_keygate_limit_known(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits,
+    ngx_uint_t counted, ngx_uint_t *renew);
 static ngx_int_t ngx_http_keygate_asking_join(ngx_http_keygate_ctx_t *ctx,
     ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits);
 static ngx_http_keygate_asking_t *ngx_http_keygate_asking_find(
     ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits);
 static void ngx_http_keygate_asking_post(ngx_http_keygate_asking_t *asking);
 static void ngx_http_keygate_asking_turn(ngx_event_t *ev);
+static void ngx_http_keygate_asking_look(ngx_http_keygate_asking_t *asking);
 static void ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking);
 static ngx_int_t ngx_http_keygate_asking_submit(
     ngx_http_keygate_asking_t *asking, ngx_http_keygate_ctx_t *ctx);
@@ -64,41 +69,63 @@ static void ngx_http_keygate_renew_lease(ngx_http_keygate_ctx_t *ctx,
 ngx_int_t
 ngx_http_keygate_limit(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_uint_t                     i;
+    ngx_uint_t                     renew;
     kg_zone_limits_t               limits;
-    kg_zone_limits_known_t         known;
-    kg_zone_limits_verdict_t       verdict;
     ngx_http_keygate_main_conf_t  *mcf;
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
     ngx_http_keygate_limits_name(ctx, &limits);
 
-    if (limits.n > KG_ZONE_LIMITS_POLICIES) {
+    renew = 0;
+
+    if (!ngx_http_keygate_limit_known(ctx, mcf, &limits, 0, &renew)) {
         return ngx_http_keygate_asking_join(ctx, mcf, &limits);
     }
 
-    verdict = kg_zone_limits_take(mcf->zone, &limits,
-                                  ngx_http_keygate_monotonic(), &known);
+    if (renew) {
+        ngx_http_keygate_renew_lease(ctx, mcf, &limits);
+    }
+
+    return NGX_OK;
+}
+
+
+/* 1 when what the node knows decides; a lease to be asked for sets renew. */
+
+static ngx_uint_t
+ngx_http_keygate_limit_known(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits,
+    ngx_uint_t counted, ngx_uint_t *renew)
+{
+    ngx_uint_t                i;
+    kg_zone_limits_known_t    known;
+    kg_zone_limits_verdict_t  verdict;
+
+    if (limits->n > KG_ZONE_LIMITS_POLICIES) {
+        return 0;
+    }
+
+    verdict = kg_zone_limits_take(mcf->zone, limits,
+                                  ngx_http_keygate_monotonic(), counted,
+                                  &known);
 
     if (verdict == KG_ZONE_LIMITS_ASK) {
-        return ngx_http_keygate_asking_join(ctx, mcf, &limits);
+        return 0;
     }
 
-    for (i = 0; i < limits.n; i++) {
+    for (i = 0; i < limits->n; i++) {
         ngx_http_keygate_limit_stands(&ctx->applied[i], &known.stand[i]);
     }
 
     if (verdict == KG_ZONE_LIMITS_DENIED) {
         ngx_http_keygate_limit_refused(ctx, known.refusing, known.relief);
-        return NGX_OK;
+
+    } else if (known.renew) {
+        *renew = 1;
     }
 
-    if (known.renew) {
-        ngx_http_keygate_renew_lease(ctx, mcf, &limits);
-    }
-
-    return NGX_OK;
+    return 1;
 }
 
 
@@ -311,7 +338,72 @@ ngx_http_keygate_asking_turn(ngx_event_t *ev)
 
         asking = ngx_queue_data(q, ngx_http_keygate_asking_t, ready);
 
-        ngx_http_keygate_asking_send(asking);
+        if (asking->look) {
+            ngx_http_keygate_asking_look(asking);
+
+        } else {
+            ngx_http_keygate_asking_send(asking);
+        }
+    }
+}
+
+
+/*
+ * Who waited for an answer looks first at the lease it brought.  To ask Redis
+ * would be to be refused for what the node itself holds.
+ */
+
+static void
+ngx_http_keygate_asking_look(ngx_http_keygate_asking_t *asking)
+{
+    ngx_uint_t                     renew;
+    ngx_queue_t                    known, *q;
+    kg_zone_limits_t               limits;
+    ngx_http_keygate_ctx_t        *ctx;
+    ngx_http_keygate_main_conf_t  *mcf;
+
+    asking->look = 0;
+
+    mcf = asking->conf;
+    limits = asking->limits;
+    renew = 0;
+    ngx_queue_init(&known);
+
+    while (!ngx_queue_empty(&asking->waiting)) {
+        q = ngx_queue_head(&asking->waiting);
+        ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
+
+        if (!ngx_http_keygate_limit_known(ctx, mcf, &limits, 1, &renew)) {
+            break;
+        }
+
+        ngx_queue_remove(q);
+        ngx_queue_insert_tail(&known, q);
+    }
+
+    /* Those who still wait ask for a lease, too; without them it is freed. */
+
+    renew = renew && ngx_queue_empty(&asking->waiting);
+
+    ngx_http_keygate_asking_send(asking);
+
+    if (renew && !ngx_queue_empty(&known)) {
+        q = ngx_queue_last(&known);
+        ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
+
+        ngx_http_keygate_renew_lease(ctx, mcf, &limits);
+    }
+
+    /* A request that goes on may end others of them. */
+
+    while (!ngx_queue_empty(&known)) {
+        q = ngx_queue_head(&known);
+        ngx_queue_remove(q);
+
+        ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
+        ctx->asking = NULL;
+
+        ngx_http_keygate_continue(ctx);
     }
 }
 
@@ -501,6 +593,7 @@ ngx_http_keygate_asking_answered(kg_redis_op_t *op)
         ngx_http_keygate_asking_free(asking);
 
     } else {
+        asking->look = (asking->limits.life > 0);
         ngx_http_keygate_asking_post(asking);
     }
 }

@@ -21,6 +21,8 @@ static kg_zone_limited_t *kg_zone_limited(kg_zone_t *zone,
 static void kg_zone_limits_demand(kg_zone_limited_t *place,
     const kg_zone_limits_t *limits, uint64_t now);
 static void kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now);
+static void kg_zone_limits_back(kg_zone_limited_t *place,
+    const kg_zone_lease_t *lease);
 static uint32_t kg_zone_limits_wanted(const kg_zone_limited_t *place);
 static void kg_zone_limits_stand(const kg_zone_limited_t *place,
     uint64_t now, kg_zone_limits_known_t *known);
@@ -28,8 +30,9 @@ static void kg_zone_limits_stand(const kg_zone_limited_t *place,
 
 kg_zone_limits_verdict_t
 kg_zone_limits_take(kg_zone_t *zone, const kg_zone_limits_t *limits,
-    uint64_t now, kg_zone_limits_known_t *known)
+    uint64_t now, ngx_uint_t counted, kg_zone_limits_known_t *known)
 {
+    ngx_uint_t                 denied;
     ngx_atomic_t              *lock;
     kg_zone_lease_t           *lease;
     kg_zone_limited_t         *place;
@@ -40,13 +43,37 @@ kg_zone_limits_take(kg_zone_t *zone, const kg_zone_limits_t *limits,
 
     place = kg_zone_limited(zone, limits, now, &lock);
 
-    kg_zone_limits_demand(place, limits, now);
+    if (!counted) {
+        kg_zone_limits_demand(place, limits, now);
+    }
+
     kg_zone_limits_retire(place, now);
 
     lease = &place->leases[0];
 
-    if (now < place->denied && place->rates == limits->rates
-        && limits->cost >= place->denied_cost)
+    denied = (now < place->denied && place->rates == limits->rates
+              && limits->cost >= place->denied_cost);
+
+    /* What is leased is spent already, whatever Redis refuses since. */
+
+    if (limits->life && lease->units >= limits->cost) {
+        verdict = KG_ZONE_LIMITS_LEASED;
+
+        lease->units -= limits->cost;
+
+        kg_zone_limits_stand(place, now, known);
+
+        if (!denied && place->leases[1].units == 0 && place->asking < now
+            && (4 * (uint64_t) lease->units <= kg_zone_limits_wanted(place)
+                || 4 * (lease->until - now) < limits->life))
+        {
+            known->renew = 1;
+        }
+
+    /* With what comes back there may be room again. */
+
+    } else if (denied
+               && (limits->life == 0 || place->back[0].units < limits->cost))
     {
         verdict = KG_ZONE_LIMITS_DENIED;
 
@@ -56,20 +83,6 @@ kg_zone_limits_take(kg_zone_t *zone, const kg_zone_limits_t *limits,
         known->relief = (place->relieved > now)
                         ? (uint32_t) ((place->relieved - now + 999) / 1000)
                         : 1;
-
-    } else if (limits->life && lease->units >= limits->cost) {
-        verdict = KG_ZONE_LIMITS_LEASED;
-
-        lease->units -= limits->cost;
-
-        kg_zone_limits_stand(place, now, known);
-
-        if (place->leases[1].units == 0 && place->asking < now
-            && (4 * (uint64_t) lease->units <= kg_zone_limits_wanted(place)
-                || 4 * (lease->until - now) < limits->life))
-        {
-            known->renew = 1;
-        }
     }
 
     ngx_unlock(lock);
@@ -85,7 +98,7 @@ kg_zone_limits_ask(kg_zone_t *zone, const kg_zone_limits_t *limits,
     uint32_t            wanted;
     uint64_t            asked;
     ngx_atomic_t       *lock;
-    kg_zone_lease_t    *back;
+    kg_zone_lease_t    *back, *lease;
     kg_zone_limited_t  *place;
 
     if (limits->life == 0) {
@@ -95,6 +108,16 @@ kg_zone_limits_ask(kg_zone_t *zone, const kg_zone_limits_t *limits,
     place = kg_zone_limited(zone, limits, now, &lock);
 
     kg_zone_limits_retire(place, now);
+
+    /* What is left of one for dearer requests than it was made for. */
+
+    lease = place->leases;
+
+    if (ask->n && lease->units && lease->units < limits->cost) {
+        kg_zone_limits_back(place, lease);
+        *lease = lease[1];
+        lease[1].units = 0;
+    }
 
     back = &place->back[place->back[1].units > place->back[0].units];
 
@@ -273,19 +296,14 @@ static void
 kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now)
 {
     ngx_uint_t        i;
-    kg_zone_lease_t  *lease, *back;
+    kg_zone_lease_t  *lease;
 
     lease = place->leases;
 
     for (i = 0; i < 2; i++) {
 
         if (lease[i].units && now > lease[i].until) {
-            back = &place->back[place->back[0].units > place->back[1].units];
-
-            if (lease[i].units > back->units) {
-                *back = lease[i];
-            }
-
+            kg_zone_limits_back(place, &lease[i]);
             lease[i].units = 0;
         }
     }
@@ -293,6 +311,21 @@ kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now)
     if (lease[0].units == 0 && lease[1].units) {
         lease[0] = lease[1];
         lease[1].units = 0;
+    }
+}
+
+
+/* Two leases can end before anything is asked; of more the least stays spent. */
+
+static void
+kg_zone_limits_back(kg_zone_limited_t *place, const kg_zone_lease_t *lease)
+{
+    kg_zone_lease_t  *back;
+
+    back = &place->back[place->back[0].units > place->back[1].units];
+
+    if (lease->units > back->units) {
+        *back = *lease;
     }
 }
 

@@ -52,9 +52,12 @@ typedef struct {
 } kg_zone_limits_known_t;
 
 
-/* Admits a request from a lease, or knows that it is denied; and counts it. */
+/*
+ * Admits a request from a lease, or knows that it is denied; and counts it as
+ * demand, once: counted says that it was already.
+ */
 kg_zone_limits_verdict_t kg_zone_limits_take(kg_zone_t *zone,
-    const kg_zone_limits_t *limits, uint64_t now,
+    const kg_zone_limits_t *limits, uint64_t now, ngx_uint_t counted,
     kg_zone_limits_known_t *known);
 
 /*

@@ -107,7 +107,8 @@ class Relay:
     def replace(self, command, reply, times=None, delay=0, name=""):
         """The reply to a command becomes these bytes, as they are ("-LOADING
         x\\r\\n"); None keeps it.  The command is executed all the same.
-        delay: seconds this reply, and those behind it, are late.
+        delay: seconds this reply, and those behind it, are late, or the Event
+        that they wait for.
         name: only where the command's first argument begins with it."""
         rule = Rule(command, reply, times, delay, name)
         self._rules.insert(0, rule)
@@ -279,7 +280,9 @@ class Relay:
                 if rule.times:
                     rule.times -= 1
                 rule.hits += 1
-                if rule.delay:
+                if isinstance(rule.delay, threading.Event):
+                    rule.delay.wait(10)
+                elif rule.delay:
                     time.sleep(rule.delay)
                 return reply if rule.reply is None else rule.reply
         return reply

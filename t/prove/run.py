@@ -139,27 +139,30 @@ def after(scenario, stage, load, figures):
             asked.append((t, whole, ask(scenario, stage, load, t, whole)))
 
     refused = []
-    for t, whole, flow in asked:
-        answers = answers_of(load, flow)
+    asked = [(t, whole, answers_of(load, flow)) for t, whole, flow in asked]
+    for t, whole, answers in asked:
         if [r.status for r in answers] != [200] * whole:
             raise Violation(
                 f"tenant {t}: of the whole allowance of {whole} only "
                 f"{sum(r.status == 200 for r in answers)} were admitted after "
                 f"silence: {[r.status for r in answers]}")
         figures.recoveries += 1
+
+    for t, _, _ in asked:
         refused.append((t, ask(scenario, stage, load, t, ENOUGH, until=429)))
 
     again = []
-    for t, flow in refused:
-        answer = answers_of(load, flow)[-1]
+    refused = [(t, answers_of(load, flow)[-1]) for t, flow in refused]
+    for t, answer in refused:
         if answer.status == 429 and answer.retry_after <= scenario.patience:
             time.sleep(max(0.0, answer.answered + answer.retry_after
                            - time.monotonic()))
             again.append((t, answer.retry_after,
                           ask(scenario, stage, load, t, 1)))
 
-    for t, seconds, flow in again:
-        answer = answers_of(load, flow)[0]
+    again = [(t, seconds, answers_of(load, flow)[0])
+             for t, seconds, flow in again]
+    for t, seconds, answer in again:
         if answer.status != 200:
             raise Violation(f"tenant {t}: {answer.status} after waiting the "
                             f"Retry-After of {seconds} s")

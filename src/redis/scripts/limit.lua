@@ -279,8 +279,11 @@ for i = 1, policies do
     end
 end
 
-if granted < n or lease < 0 then
+-- A part of a request is of no use.
+if granted < n or lease < cost then
     lease = 0
+elseif cost > 1 then
+    lease = lease - lease % cost
 end
 
 local refusing, relief, stand = 0, 0, ''
