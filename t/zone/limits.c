@@ -18,7 +18,7 @@ request(void)
 {
     kg_zone_limits_known_t  known;
 
-    kg_zone_limits_take(zone, &limits, now, &known);
+    kg_zone_limits_take(zone, &limits, now, 0, &known);
 }
 
 
