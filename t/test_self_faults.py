@@ -282,6 +282,50 @@ def test_a_key_that_gets_stronger_while_it_is_changed(slow):
     assert (new.shown()["scopes"], new.shown()["name"]) == (["a:b"], None)
 
 
+@pytest.mark.parametrize("changes", [{"scopes": ["keys:manage"]},
+                                     {"revokedAt": "2020-01-01T00:00:00Z"}])
+def test_the_calling_key_is_narrowed_while_it_changes_one(slow, changes):
+    """What it may not do any more is not done after that, and what others
+    have changed meanwhile stays."""
+    key = manager(slow)
+    new = made(slow, key.make(name="UAT"))
+    assert key.call("GET", SELF).status == 200
+
+    def narrow():
+        rewrite(slow, key.name, **changes)
+        rewrite(slow, new.name, allow=["127.0.0.1"])
+
+    answer = during(
+        slow,
+        lambda: key.call("PATCH", f"{KEYS}/{new.id}", json={
+            "name": "mine", "scopes": ["loads:write"],
+            "limits": {"default": "5r/m"}}),
+        lambda words: (words[0] == b"GET" and words[1] == new.name.encode()),
+        narrow)
+
+    check_error(answer, 409, "conflict")
+    shown = new.shown()
+    assert (shown["name"], shown["scopes"], shown["limits"],
+            shown["allow"]) == ("UAT", ["loads:read"], {}, ["127.0.0.1"])
+    assert [entry["action"] for entry in trail(slow)
+            if entry["actor"] == key.id] == ["key.create"]
+
+
+def test_the_calling_key_is_narrowed_while_it_changes_itself(slow):
+    key = manager(slow)
+    assert key.call("GET", SELF).status == 200
+
+    answer = during(
+        slow, lambda: key.call("PATCH", f"{KEYS}/{key.id}",
+                               json={"name": "mine"}),
+        lambda words: words[:1] == [b"GET"] and words[1].startswith(b"kg:id:"),
+        lambda: rewrite(slow, key.name, scopes=["keys:manage"]))
+
+    check_error(answer, 409, "conflict")
+    assert key.shown()["name"] is None
+    assert key.shown()["scopes"] == ["keys:manage"]
+
+
 # Redis away.
 
 def test_a_key_that_may_have_been_made_is_not_made_again(

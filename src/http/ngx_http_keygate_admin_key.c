@@ -16,6 +16,8 @@ static ngx_int_t ngx_http_keygate_admin_key_edit(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_key_merge(
     ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_key_merged(
+    ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_key_end(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_key_expire(
@@ -213,7 +215,7 @@ ngx_http_keygate_admin_key_edit(ngx_http_keygate_admin_t *admin)
 {
     return ngx_http_keygate_admin_edit(admin,
                                        ngx_http_keygate_admin_key_merge,
-                                       ngx_http_keygate_admin_key_changed);
+                                       ngx_http_keygate_admin_key_merged);
 }
 
 
@@ -223,6 +225,10 @@ ngx_http_keygate_admin_key_merge(ngx_http_keygate_admin_t *admin)
     ngx_int_t  rc;
 
     rc = ngx_http_keygate_admin_key_may(admin, "change");
+
+    if (rc == NGX_OK && ngx_http_keygate_self_changed(admin)) {
+        rc = ngx_http_keygate_self_meanwhile(admin);
+    }
 
     if (rc == NGX_OK) {
         rc = ngx_http_keygate_self_covers(admin);
@@ -247,6 +253,14 @@ ngx_http_keygate_admin_key_merge(ngx_http_keygate_admin_t *admin)
     }
 
     return (rc == NGX_OK) ? ngx_http_keygate_self_covers(admin) : rc;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_key_merged(ngx_http_keygate_admin_t *admin)
+{
+    return ngx_http_keygate_self_confirm(admin,
+                                         ngx_http_keygate_admin_key_changed);
 }
 
 

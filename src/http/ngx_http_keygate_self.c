@@ -140,6 +140,9 @@ ngx_http_keygate_self_cleanup(void *data)
 
     json_decref(self->record);
     json_decref(self->owner);
+    json_decref(self->from);
+    json_decref(self->to);
+    json_decref(self->listed);
 }
 
 

@@ -27,6 +27,15 @@ struct ngx_http_keygate_self_s {
 
     ngx_http_keygate_admin_part_t   *key_part;
     ngx_http_keygate_admin_part_t   *org_part;
+
+    /* A change that may have to be taken back */
+    json_t                          *from;
+    json_t                          *to;
+    ngx_http_keygate_admin_pt        next;
+
+    /* The list of its keys; see ngx_http_keygate_self_list.c. */
+    json_t                          *listed;
+    ngx_uint_t                       limit;         /* of a page's entries */
 };
 
 
@@ -54,17 +63,29 @@ ngx_int_t ngx_http_keygate_self_covers(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_self_mark(ngx_http_keygate_admin_t *admin);
 
 /*
- * A new key was written: goes on with admin->done when the record of who calls
- * is still what the call began with, else takes the key back and refuses.
- */
-ngx_int_t ngx_http_keygate_self_again(ngx_http_keygate_admin_t *admin);
-
-/*
  * A key that rotates itself keeps keys:manage, so it has one successor, which
  * is found from its record, and not many that outlive it.  NGX_OK, or the
  * refusal when the record of who calls names one already.
  */
 ngx_int_t ngx_http_keygate_self_succeeds(ngx_http_keygate_admin_t *admin);
+
+/*
+ * A key was changed, from admin->before to admin->record.  NGX_OK, NGX_ERROR,
+ * or the refusal when it lost a limit that the record of who calls has too.
+ */
+ngx_int_t ngx_http_keygate_self_keeps(ngx_http_keygate_admin_t *admin);
+
+/* 1 when the record at hand is of who calls, else 0. */
+ngx_uint_t ngx_http_keygate_self_own(ngx_http_keygate_admin_t *admin);
+
+
+/* ngx_http_keygate_self_again.c */
+
+/*
+ * A new key was written: goes on with admin->done when the record of who calls
+ * is still what the call began with, else takes the key back and refuses.
+ */
+ngx_int_t ngx_http_keygate_self_again(ngx_http_keygate_admin_t *admin);
 
 /*
  * 1 when admin->record is of who calls and is no more what the call began
@@ -76,9 +97,22 @@ ngx_uint_t ngx_http_keygate_self_changed(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_self_take_back(ngx_http_keygate_admin_t *admin);
 
 /*
- * A key was changed, from admin->before to admin->record.  NGX_OK, NGX_ERROR,
- * or the refusal when it lost a limit that the record of who calls has too.
+ * A key was changed, if it was: goes on with next when the record of who calls
+ * is still what the call began with, else takes the change back and refuses.
  */
-ngx_int_t ngx_http_keygate_self_keeps(ngx_http_keygate_admin_t *admin);
+ngx_int_t ngx_http_keygate_self_confirm(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_pt next);
+
+/* The refusal of a call whose caller was changed while it ran. */
+ngx_int_t ngx_http_keygate_self_meanwhile(ngx_http_keygate_admin_t *admin);
+
+
+/* ngx_http_keygate_self_list.c */
+
+/*
+ * The list of keys that who calls may know of: as ..._admin_read_page(), which
+ * it reads as many of as it takes, and answers.
+ */
+ngx_int_t ngx_http_keygate_self_key_list(ngx_http_keygate_admin_t *admin);
 
 #endif

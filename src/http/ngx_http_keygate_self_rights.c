@@ -16,7 +16,6 @@ static ngx_int_t ngx_http_keygate_self_inherit(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_self_scopes(
     ngx_http_keygate_admin_t *admin);
-static ngx_uint_t ngx_http_keygate_self_own(ngx_http_keygate_admin_t *admin);
 static ngx_uint_t ngx_http_keygate_self_addresses(
     ngx_http_keygate_admin_t *admin);
 static ngx_uint_t ngx_http_keygate_self_address(json_t *blocks,
@@ -27,10 +26,6 @@ static ngx_uint_t ngx_http_keygate_self_named(
     ngx_http_keygate_admin_t *admin, const ngx_http_keygate_policy_t *policy);
 static ngx_int_t ngx_http_keygate_self_more(ngx_http_keygate_admin_t *admin,
     const char *field, const ngx_str_t *policy);
-static ngx_int_t ngx_http_keygate_self_looked(ngx_http_keygate_admin_t *admin,
-    const redisReply *reply);
-static ngx_int_t ngx_http_keygate_self_taken_back(
-    ngx_http_keygate_admin_t *admin, const redisReply *reply);
 
 
 ngx_uint_t
@@ -267,9 +262,7 @@ ngx_http_keygate_self_scopes(ngx_http_keygate_admin_t *admin)
 }
 
 
-/* 1 when the record at hand is of who calls. */
-
-static ngx_uint_t
+ngx_uint_t
 ngx_http_keygate_self_own(ngx_http_keygate_admin_t *admin)
 {
     ngx_str_t  id;
@@ -440,49 +433,6 @@ ngx_http_keygate_self_more(ngx_http_keygate_admin_t *admin, const char *field,
 
 
 ngx_int_t
-ngx_http_keygate_self_again(ngx_http_keygate_admin_t *admin)
-{
-    ngx_str_t  argv[2];
-
-    if (admin->self == NULL) {
-        return admin->done(admin);
-    }
-
-    ngx_str_set(&argv[0], "GET");
-    argv[1] = admin->self->name;
-
-    return ngx_http_keygate_admin_ask(admin, argv, 2, &admin->self->slot,
-                                      ngx_http_keygate_self_looked);
-}
-
-
-/*
- * Who revokes a key looks for what it made after that: either the new key was
- * there by then, or it is taken back here.
- */
-
-static ngx_int_t
-ngx_http_keygate_self_looked(ngx_http_keygate_admin_t *admin,
-    const redisReply *reply)
-{
-    ngx_str_t  text;
-
-    if (kg_redis_is(reply, REDIS_REPLY_STRING, 0)) {
-        text.data = (u_char *) reply->str;
-        text.len = reply->len;
-
-        if (kg_str_eq(ngx_http_keygate_kg(&text),
-                      ngx_http_keygate_kg(&admin->self->stored)))
-        {
-            return admin->done(admin);
-        }
-    }
-
-    return ngx_http_keygate_self_take_back(admin);
-}
-
-
-ngx_int_t
 ngx_http_keygate_self_succeeds(ngx_http_keygate_admin_t *admin)
 {
     if (admin->self == NULL
@@ -495,38 +445,4 @@ ngx_http_keygate_self_succeeds(ngx_http_keygate_admin_t *admin)
     return ngx_http_keygate_admin_refuse(admin, KG_ERR_CONFLICT, NULL,
                                          "The calling key was rotated already: "
                                          "its successor goes on");
-}
-
-
-ngx_uint_t
-ngx_http_keygate_self_changed(ngx_http_keygate_admin_t *admin)
-{
-    return admin->self
-           && ngx_http_keygate_self_own(admin)
-           && !kg_str_eq(ngx_http_keygate_kg(&admin->stored),
-                         ngx_http_keygate_kg(&admin->self->stored));
-}
-
-
-ngx_int_t
-ngx_http_keygate_self_take_back(ngx_http_keygate_admin_t *admin)
-{
-    return ngx_http_keygate_admin_take_back(admin,
-                                            ngx_http_keygate_self_taken_back);
-}
-
-
-static ngx_int_t
-ngx_http_keygate_self_taken_back(ngx_http_keygate_admin_t *admin,
-    const redisReply *reply)
-{
-    if (!kg_redis_is(reply, REDIS_REPLY_INTEGER, 0)) {
-        return NGX_ERROR;
-    }
-
-    admin->changed = 0;
-
-    return ngx_http_keygate_admin_refuse(admin, KG_ERR_CONFLICT, NULL,
-                                         "The calling key was changed "
-                                         "meanwhile, nothing was made");
 }
