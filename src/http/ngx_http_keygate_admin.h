@@ -163,6 +163,7 @@ struct ngx_http_keygate_admin_s {
     ngx_uint_t                       pending;
     ngx_int_t                        failed;    /* of a part; or 0 */
     unsigned                         unsure:1;  /* a write may have been done */
+    ngx_http_keygate_admin_pt        doubt;     /* ... then, or NULL: a 503 */
     ngx_http_keygate_admin_pt        gathered;
     ngx_event_t                      later;
 
@@ -189,6 +190,7 @@ struct ngx_http_keygate_admin_s {
     /* The audit trail */
     kg_redis_op_t                   *audit;
     ngx_http_keygate_admin_pt        audited;
+    const char                      *outcome;   /* NULL: all was done */
     unsigned                         noted:1;
 
     ngx_str_t                        org;
@@ -529,6 +531,9 @@ ngx_int_t ngx_http_keygate_admin_audit_get(ngx_http_keygate_admin_t *admin);
  * NGX_AGAIN, or NGX_ERROR.
  */
 ngx_int_t ngx_http_keygate_admin_read_page(ngx_http_keygate_admin_t *admin);
+
+/* Items whose "found" was gathered: reads their records, and goes on so too. */
+ngx_int_t ngx_http_keygate_admin_read_found(ngx_http_keygate_admin_t *admin);
 
 /*
  * The record of an item, which the caller releases.  NGX_OK; NGX_DECLINED:

@@ -123,7 +123,8 @@ ngx_http_keygate_admin_key_list_read(ngx_http_keygate_admin_t *admin)
                                               &admin->org);
     }
 
-    return ngx_http_keygate_admin_read_page(admin);
+    return admin->self ? ngx_http_keygate_self_key_list(admin)
+                       : ngx_http_keygate_admin_read_page(admin);
 }
 
 
@@ -195,9 +196,8 @@ ngx_http_keygate_admin_add_item(ngx_http_keygate_admin_t *admin,
     } else {
         named = ngx_http_keygate_admin_member(record, "pepper");
 
-        if ((pepper && !kg_str_eq(ngx_http_keygate_kg(&named),
-                                  ngx_http_keygate_kg(pepper)))
-            || !ngx_http_keygate_self_sees(admin, record))
+        if (pepper && !kg_str_eq(ngx_http_keygate_kg(&named),
+                                 ngx_http_keygate_kg(pepper)))
         {
             json_decref(record);
             return NGX_OK;

@@ -30,8 +30,6 @@ static ngx_int_t ngx_http_keygate_admin_keys_listed(
     ngx_http_keygate_admin_t *admin, const redisReply *reply);
 static ngx_int_t ngx_http_keygate_admin_take_items(
     ngx_http_keygate_admin_t *admin, redisReply **elements, size_t n);
-static ngx_int_t ngx_http_keygate_admin_ids_found(
-    ngx_http_keygate_admin_t *admin);
 
 
 ngx_int_t
@@ -257,7 +255,7 @@ ngx_http_keygate_admin_keys_listed(ngx_http_keygate_admin_t *admin,
     }
 
     return ngx_http_keygate_admin_gather(admin,
-                                         ngx_http_keygate_admin_ids_found);
+                                         ngx_http_keygate_admin_read_found);
 }
 
 
@@ -306,8 +304,8 @@ ngx_http_keygate_admin_take_items(ngx_http_keygate_admin_t *admin,
 }
 
 
-static ngx_int_t
-ngx_http_keygate_admin_ids_found(ngx_http_keygate_admin_t *admin)
+ngx_int_t
+ngx_http_keygate_admin_read_found(ngx_http_keygate_admin_t *admin)
 {
     ngx_uint_t                      i;
     ngx_http_keygate_admin_item_t  *item;
