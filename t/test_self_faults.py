@@ -421,3 +421,40 @@ def test_a_client_that_leaves(slow):
              "entry")
     made_id = trail(slow, actor=key.id)[0]["key"]
     assert slow.admin("GET", f"/keys/{made_id}").status == 200
+
+
+@pytest.mark.parametrize("who", ["itself", "another", "platform"])
+def test_a_rotation_whose_end_is_not_confirmed(make_gate, make_redis,
+                                               make_relay, who):
+    """The new token is shown: one that has ended itself could not ask for
+    another.  And it is told that the old one may go on."""
+    redis = make_redis()
+    relay = make_relay(redis.port)
+    gate = make_gate(redis=redis, redis_url=relay.url, workers="1", **PIECES)
+    key = manager(gate)
+    old = key if who == "itself" else made(gate, key.make())
+    assert key.call("GET", SELF).status == 200
+    before = set(redis.client.keys("kg:key:*"))
+    gate.admin("PATCH", f"/keys/{old.id}", json={"name": "UAT"})   # the script
+
+    name = old.name.encode()
+    relay.replace("EVALSHA", None, times=1, delay=2).fits = (
+        lambda words: words[0] == b"EVALSHA" and name in words)
+    if who == "platform":
+        answer = gate.admin("POST", f"/keys/{old.id}/rotate",
+                            json={"overlap": "0"})
+    else:
+        answer = key.call("POST", f"{KEYS}/{old.id}/rotate",
+                          json={"overlap": "0"})
+    relay.reset()
+
+    new = made(gate, answer)
+    assert answer.json()["replaces"]["unconfirmed"] is True
+    assert answer.json()["replaces"]["id"] == old.id
+    assert len(set(redis.client.keys("kg:key:*")) - before) == 1
+    wait_for(new.works, 10, "Redis")
+    assert not old.works()
+    wait_for(lambda: trail(gate, action="key.rotate"), 10, "trail")
+    entry = trail(gate)[0]
+    assert entry["outcome"] == "unknown"
+    assert entry["changes"]["rotatedTo"]["to"] == new.id

@@ -130,6 +130,10 @@ ngx_http_keygate_admin_outcome(ngx_http_keygate_admin_t *admin,
         admin->unsure = altered && (op->status == KG_REDIS_TIMEOUT
                                     || op->status == KG_REDIS_LOST);
 
+        if (admin->unsure && admin->doubt) {
+            return admin->doubt(admin);
+        }
+
         return ngx_http_keygate_admin_unavailable(admin);
     }
 

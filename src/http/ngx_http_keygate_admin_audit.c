@@ -130,7 +130,8 @@ ngx_http_keygate_admin_audit(ngx_http_keygate_admin_t *admin, json_t *changes,
     ngx_http_keygate_admin_pt next)
 {
     admin->audited = next;
-    admin->audit = ngx_http_keygate_admin_audit_send(admin, changes, NULL,
+    admin->audit = ngx_http_keygate_admin_audit_send(admin, changes,
+                                       admin->outcome,
                                        ngx_http_keygate_admin_audit_answered);
 
     return admin->audit ? NGX_AGAIN : next(admin);

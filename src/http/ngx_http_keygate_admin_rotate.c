@@ -4,7 +4,9 @@
  * old one.
  *
  * The new key comes first: cut off in between, the call has made a key whose
- * token nobody has seen, and the old one is what it was.
+ * token nobody has seen, and the old one is what it was.  But when Redis was
+ * told of the end and has not said whether there is one, the token is shown:
+ * a key that has rotated itself could not ask for another.
  */
 
 #include "ngx_http_keygate_self.h"
@@ -39,6 +41,8 @@ static ngx_int_t ngx_http_keygate_admin_rotate_make(
 static ngx_int_t ngx_http_keygate_admin_rotate_made(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_rotate_end(
+    ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_rotate_doubt(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_rotated(
     ngx_http_keygate_admin_t *admin);
@@ -288,6 +292,8 @@ ngx_http_keygate_admin_rotate_made(ngx_http_keygate_admin_t *admin)
         return NGX_ERROR;
     }
 
+    admin->doubt = ngx_http_keygate_admin_rotate_doubt;
+
     return ngx_http_keygate_admin_edit(admin,
                                        ngx_http_keygate_admin_rotate_end,
                                        ngx_http_keygate_admin_rotated);
@@ -317,6 +323,10 @@ ngx_http_keygate_admin_rotate_end(ngx_http_keygate_admin_t *admin)
     end = (int64_t) ngx_time() + rotate->overlap;
 
     if (ngx_http_keygate_self_changed(admin)) {
+
+        /* The write that follows is of no end. */
+
+        admin->doubt = NULL;
 
         if (ngx_http_keygate_admin_select(admin, KG_ZONE_KEY,
                                           &rotate->new_digest)
@@ -358,6 +368,16 @@ ngx_http_keygate_admin_rotate_end(ngx_http_keygate_admin_t *admin)
 
 
 static ngx_int_t
+ngx_http_keygate_admin_rotate_doubt(ngx_http_keygate_admin_t *admin)
+{
+    admin->doubt = NULL;
+    admin->outcome = "unknown";
+
+    return ngx_http_keygate_admin_rotated(admin);
+}
+
+
+static ngx_int_t
 ngx_http_keygate_admin_rotated(ngx_http_keygate_admin_t *admin)
 {
     json_t                           *changes;
@@ -395,6 +415,13 @@ ngx_http_keygate_admin_rotate_show(ngx_http_keygate_admin_t *admin)
 
     view = ngx_http_keygate_admin_key_view(admin->made, &admin->seen);
     replaces = ngx_http_keygate_admin_view(admin->record, members);
+
+    if (admin->outcome
+        && json_object_set_new(replaces, "unconfirmed", json_true()) != 0)
+    {
+        json_decref(replaces);
+        replaces = NULL;
+    }
 
     if (json_object_set_new(view, "replaces", replaces) != 0) {
         json_decref(view);
