@@ -115,6 +115,58 @@ kg_write_escaped(kg_writer_t *w, unsigned char c)
 }
 
 
+/* 1 when all the 8 bytes are ASCII that a JSON string holds as it is. */
+static int
+kg_plain_word(uint64_t word)
+{
+    uint64_t  ones, hits;
+
+    /*
+     * A control, a quote and a backslash go below zero in one of the
+     * differences, which sets their highest bit.  Where there is none of them
+     * no byte borrows from the next, and nothing else sets one.
+     */
+
+    ones = UINT64_C(0x0101010101010101);
+
+    hits = word | (word - 0x20 * ones)
+           | ((word ^ '"' * ones) - ones)
+           | ((word ^ '\\' * ones) - ones);
+
+    return (hits & 0x80 * ones) == 0;
+}
+
+
+/*
+ * Bytes from p on, up to end, that a JSON string holds as they are.  Messages,
+ * codes and ids are ASCII throughout, so such a run is most often all there is.
+ */
+static size_t
+kg_plain_len(const unsigned char *p, const unsigned char *end)
+{
+    uint64_t              word;
+    const unsigned char  *start;
+
+    start = p;
+
+    while ((size_t) (end - p) >= sizeof(word)) {
+        memcpy(&word, p, sizeof(word));
+
+        if (!kg_plain_word(word)) {
+            break;
+        }
+
+        p += sizeof(word);
+    }
+
+    while (p < end && *p >= 0x20 && *p < 0x80 && *p != '"' && *p != '\\') {
+        p++;
+    }
+
+    return (size_t) (p - start);
+}
+
+
 static void
 kg_write_string(kg_writer_t *w, const kg_str_t *s)
 {
@@ -126,14 +178,23 @@ kg_write_string(kg_writer_t *w, const kg_str_t *s)
     p = s->data;
     end = s->len > 0 ? p + s->len : p;
 
-    while (p < end) {
+    for ( ;; ) {
+        n = kg_plain_len(p, end);
+
+        kg_write(w, p, n);
+        p += n;
+
+        if (p == end) {
+            break;
+        }
+
         n = kg_utf8_len(p, end);
 
         if (n == 0) {
             kg_write_text(w, "\xef\xbf\xbd");
             n = 1;
 
-        } else if (*p < 0x20 || *p == '"' || *p == '\\') {
+        } else if (n == 1) {
             kg_write_escaped(w, *p);
 
         } else {
