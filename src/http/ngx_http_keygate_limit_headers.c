@@ -10,10 +10,14 @@
  */
 
 #include "ngx_http_keygate.h"
+#include "kg_decimal.h"
 
 
 static ngx_uint_t ngx_http_keygate_tighter(const ngx_http_keygate_ctx_t *ctx,
     const ngx_http_keygate_applied_t *a, const ngx_http_keygate_applied_t *b);
+static u_char *ngx_http_keygate_limit_item(u_char *p, ngx_uint_t first,
+    const ngx_str_t *name, u_char a, uint64_t a_value, u_char b,
+    uint64_t b_value);
 static ngx_int_t ngx_http_keygate_legacy_headers(ngx_http_request_t *r,
     const ngx_http_keygate_applied_t *applied);
 
@@ -61,12 +65,12 @@ ngx_http_keygate_rate_limit(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         return NGX_OK;
     }
 
-    policies.data = ngx_pnalloc(r->pool, len);
-    states.data = ngx_pnalloc(r->pool, len);
-
-    if (policies.data == NULL || states.data == NULL) {
+    policies.data = ngx_pnalloc(r->pool, 2 * len);
+    if (policies.data == NULL) {
         return NGX_ERROR;
     }
+
+    states.data = policies.data + len;
 
     p = policies.data;
     s = states.data;
@@ -76,15 +80,15 @@ ngx_http_keygate_rate_limit(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
                  ? kg_limit_refill(&order[i]->rate, order[i]->limit.limit)
                  : order[i]->rate.window;
 
-        p = ngx_sprintf(p, "%s\"%V\";q=%uD;w=%uL", i ? ", " : "",
-                        &order[i]->policy->name, order[i]->limit.limit,
-                        window);
+        p = ngx_http_keygate_limit_item(p, i == 0, &order[i]->policy->name,
+                                        'q', order[i]->limit.limit,
+                                        'w', window);
 
         if (order[i]->known) {
-            s = ngx_sprintf(s, "%s\"%V\";r=%ui;t=%ui",
-                            s == states.data ? "" : ", ",
-                            &order[i]->policy->name, order[i]->remaining,
-                            order[i]->reset);
+            s = ngx_http_keygate_limit_item(s, s == states.data,
+                                            &order[i]->policy->name,
+                                            'r', order[i]->remaining,
+                                            't', order[i]->reset);
         }
     }
 
@@ -107,6 +111,35 @@ ngx_http_keygate_rate_limit(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     return (lcf->legacy == 1) ? ngx_http_keygate_legacy_headers(r, order[0])
                               : NGX_OK;
+}
+
+
+/* An item of either list: "name";a=1;b=2 */
+
+static u_char *
+ngx_http_keygate_limit_item(u_char *p, ngx_uint_t first,
+    const ngx_str_t *name, u_char a, uint64_t a_value, u_char b,
+    uint64_t b_value)
+{
+    if (!first) {
+        *p++ = ',';
+        *p++ = ' ';
+    }
+
+    *p++ = '"';
+    p = ngx_cpymem(p, name->data, name->len);
+    *p++ = '"';
+
+    *p++ = ';';
+    *p++ = a;
+    *p++ = '=';
+    p = kg_put_decimal(p, a_value);
+
+    *p++ = ';';
+    *p++ = b;
+    *p++ = '=';
+
+    return kg_put_decimal(p, b_value);
 }
 
 

@@ -4,6 +4,7 @@
  */
 
 #include "ngx_http_keygate.h"
+#include "kg_decimal.h"
 
 
 static ngx_int_t ngx_http_keygate_envelope(ngx_http_request_t *r,
@@ -277,8 +278,7 @@ ngx_http_keygate_retry_after(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    value.len = ngx_sprintf(value.data, "%ui", ngx_max(seconds, 1))
-                - value.data;
+    value.len = kg_put_decimal(value.data, ngx_max(seconds, 1)) - value.data;
 
     return ngx_http_keygate_set_header(r, &name, &value);
 }
@@ -375,7 +375,7 @@ ngx_http_keygate_add_headers(ngx_http_request_t *r,
 
     /* With keygate_errors off nothing else has set it. */
 
-    if (own && ctx->retry_after
+    if (own && ctx->retry_after && !ctx->shape
         && ngx_http_keygate_retry_after(r, ctx, 1) != NGX_OK)
     {
         return NGX_ERROR;

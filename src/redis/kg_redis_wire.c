@@ -9,6 +9,7 @@
  */
 
 #include "kg_redis_int.h"
+#include "kg_decimal.h"
 
 #include <ngx_sha1.h>
 
@@ -312,20 +313,12 @@ kg_redis_put_arg(u_char *p, const void *data, size_t len)
 static u_char *
 kg_redis_put_number(u_char *p, size_t n)
 {
-    u_char  *end;
+    p = kg_put_decimal(p, n);
 
-    end = p + kg_redis_digits(n);
-    p = end;
+    *p++ = CR;
+    *p++ = LF;
 
-    do {
-        *--p = (u_char) ('0' + n % 10);
-        n /= 10;
-    } while (n);
-
-    *end++ = CR;
-    *end++ = LF;
-
-    return end;
+    return p;
 }
 
 
