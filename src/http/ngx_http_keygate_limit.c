@@ -154,19 +154,24 @@ static ngx_int_t
 ngx_http_keygate_refuse_limit(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_str_t  details;
+    u_char     *p;
+    ngx_str_t   details;
+
+    static ngx_str_t  before = ngx_string("{\"policy\":\"");
+    static ngx_str_t  after = ngx_string("\"}");
 
     /* A policy's name has no character that JSON would escape. */
 
-    details.data = ngx_pnalloc(r->pool, sizeof("{\"policy\":\"\"}")
-                                        + ctx->policy->name.len);
+    details.len = before.len + ctx->policy->name.len + after.len;
+
+    details.data = ngx_pnalloc(r->pool, details.len);
     if (details.data == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    details.len = ngx_sprintf(details.data, "{\"policy\":\"%V\"}",
-                              &ctx->policy->name)
-                  - details.data;
+    p = ngx_cpymem(details.data, before.data, before.len);
+    p = ngx_cpymem(p, ctx->policy->name.data, ctx->policy->name.len);
+    ngx_memcpy(p, after.data, after.len);
 
     return ngx_http_keygate_refuse(r, ctx, KG_ERR_RATE_LIMITED, &details);
 }
