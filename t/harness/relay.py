@@ -70,6 +70,7 @@ class Relay:
     port of 127.0.0.1 or a socket's path.
 
     delay       seconds each piece waits, both ways
+    late        seconds that each piece from Redis waits besides
     split       True: every byte is a packet of its own, towards the gate
     commands    every command that passed, a list of lists of bytes
     pieces      how many reads it took to get them from the gate
@@ -83,6 +84,7 @@ class Relay:
         self.target = target
         self.port = free_port()
         self.delay = 0
+        self.late = 0
         self.split = False
         self.commands = []
         self.connections = 0
@@ -166,7 +168,7 @@ class Relay:
 
     def reset(self):
         """Back to passing everything; the counts stay."""
-        self.delay, self.split, self._rules = 0, False, []
+        self.delay, self.late, self.split, self._rules = 0, 0, False, []
         self.thaw()
         if self._listener is None:
             self.accept()
@@ -259,6 +261,8 @@ class Relay:
                 return
             parsed += data
             self._pass(near)
+            if self.late:
+                time.sleep(self.late)
 
             while parsed:
                 value = parse(parsed)

@@ -114,6 +114,7 @@ class Fault:
     clock       the node's wall clock is set; value is how many seconds off
     delay       what goes between the node and Redis is so many seconds late,
                 each way; a value of 0 ends it
+    late        what comes from Redis to the node alone is; likewise
     rerate      every policy has value times its rate, by reload of all nodes
     """
     at: float
@@ -130,6 +131,7 @@ class Scenario:
     patience    seconds that recovery and Retry-After are waited for: tenants
                 that need longer do not take part in what comes after the
                 streams
+    workers     of each node
     share       None: without Redis all are refused; else each node admits so
                 much of a limit by itself, and the limits hold all the same
     floor       what share of the requests of each group that a perfect window
@@ -141,6 +143,7 @@ class Scenario:
     skews: tuple = ()
     faults: tuple = ()
     patience: float = 2.5
+    workers: int = 2
     share: float = None
     floor: float = 0.0
     name: str = "drawn"

@@ -8,6 +8,29 @@ def alone(policy, callers=(Caller(),), cost=1):
     return Tenant(policies=(policy,), callers=callers, costs=(cost,))
 
 
+# 6000 at once, and a second's lease.  A request that costs more than there
+# ever is spends nothing but counts as demand, so that the next leases all that
+# it may: 735 of 5 each, or 7 of 105.
+LEASED = Tenant(policies=(Policy(100, burst=6000),),
+                callers=tuple(Caller(route=i) for i in range(4)),
+                costs=(5, 7000, 105, 100))
+
+
+def lease_used(when):
+    """One node leases 0.2 s after the start and uses it from when on; then
+    another takes all there is."""
+    return dict(
+        nodes=2,
+        tenants=(LEASED,),
+        streams=(Stream(0, 1, 0, conns=1, gap=0.2, start=0, length=0.05),
+                 Stream(0, 0, 0, conns=1, gap=0.2, start=0.2, length=0.05),
+                 Stream(0, 2, 0, conns=4, gap=0.001, start=when, length=0.4),
+                 Stream(0, 3, 1, conns=8, gap=0.001, start=when + 0.03,
+                        length=0.4),
+                 Stream(0, 0, 1, conns=4, gap=0.002, start=when + 0.08,
+                        length=0.4)))
+
+
 SCENARIOS = [
     # Callers that never stop, and start again whenever they are let: what a
     # window or a bucket lets go too early, or one too many of, shows at once.
@@ -43,6 +66,18 @@ SCENARIOS = [
         faults=tuple(Fault(round(0.4 + i * 0.15 + off * 0.04, 3), "delay", 0,
                            0.04 * (1 - off))
                      for i in range(8) for off in range(2))),
+
+    # The reply that brings a lease is late by more than the lease may live: by
+    # then what it was charged has been paid, and it must not be used.  One
+    # worker, whose connection stands by then.
+    Scenario(
+        name="late-reply",
+        workers=1,
+        **lease_used(2.3),
+        faults=(Fault(0.15, "late", 0, 1.6), Fault(0.6, "late", 0, 0))),
+
+    # A bucket's lease is used at its end, when so much more has been paid.
+    Scenario(name="used-at-its-end", **lease_used(0.9)),
 
     # Leases end unused again and again, and what is left of them goes back,
     # while another node takes all there is.

@@ -77,7 +77,8 @@ class Stage:
             raise
 
     def _start(self, scenario, load):
-        relayed = {f.node for f in scenario.faults if f.kind == "delay"}
+        relayed = {f.node for f in scenario.faults
+                   if f.kind in ("delay", "late")}
         skews = scenario.skews or (0,) * scenario.nodes
 
         for i in range(scenario.nodes):
@@ -101,6 +102,7 @@ class Stage:
 
         return dict(
             redis_parameters=REDIS_PARAMETERS,
+            workers=str(self.scenario.workers),
             main="".join(f"env {name};\n" for name in CLOCK_VARIABLES),
             policies="\n".join(policies),
             routes="keygate_routes partner {\n" + "\n".join(routes) + "\n}",
@@ -158,6 +160,8 @@ class Stage:
             node.set_clock(fault.value)
         elif fault.kind == "delay":
             node.relay.delay = fault.value
+        elif fault.kind == "late":
+            node.relay.late = fault.value
         elif fault.kind == "redis":
             getattr(self.redis, fault.value)()
             self.redis.start()
@@ -195,7 +199,7 @@ class Stage:
         """Ends what goes on: no delay any more."""
         for node in self.nodes:
             if node.relay:
-                node.relay.delay = 0
+                node.relay.delay = node.relay.late = 0
 
     def close(self):
         with contextlib.ExitStack() as stack:
