@@ -7,6 +7,21 @@ from zone_programs import build, run
 pytestmark = pytest.mark.dynamic
 
 
-def test_two_leases_that_end_at_once_both_go_back(tmp_path):
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("zone"), "limits.c", "filled.c")
+
+
+def test_two_leases_that_end_at_once_both_go_back(program):
     """What the smaller had left was lost until the window had passed."""
-    run(build(tmp_path, "limits.c", "filled.c"))
+    run(program, "back")
+
+
+def test_what_one_who_died_has_torn_is_forgotten(program):
+    """A lease would be there twice over; the others' stay."""
+    run(program, "torn")
+
+
+def test_workers_killed_anywhere_use_no_more_than_was_leased(program):
+    """In a lock as well, and nobody hangs there."""
+    assert "inside a lock" in run(program, "kill", "4")

@@ -1,12 +1,33 @@
 
 /*
- * What is leased of limits: Redis is the test itself.
+ * What is leased of limits: Redis is the test itself.  t/test_zone_limits.py
+ * builds and runs it.
+ *
+ *     limits back          two leases that end at once
+ *     limits torn          one who died inside a lock
+ *     limits kill SECONDS  workers that die: nobody hangs or uses too much
  */
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
 
 #include "filled.h"
 
 
-#define LIFE  1000000
+#define LIFE   1000000
+
+/* Of those who are limited, in the test of workers, and of their leases. */
+#define NAMES  300
+#define SHORT  2000
+
+
+/* Of each who is limited, what Redis has leased, and what was used of it. */
+typedef struct {
+    ngx_atomic_t       leased[NAMES];
+    ngx_atomic_t       used[NAMES];
+    volatile uint64_t  turns[2];
+} progress_t;
 
 
 static kg_zone_limits_t  limits = { "somebody's", 1, 1, 1, LIFE };
@@ -91,10 +112,243 @@ test_back(void)
 }
 
 
-int
-main(void)
+static kg_zone_limits_verdict_t
+take(const char *name)
 {
-    test_back();
+    kg_zone_limits_known_t  known;
+
+    ngx_memcpy(limits.name, name, KG_ZONE_LIMITS_NAME);
+
+    return kg_zone_limits_take(zone, &limits, now, &known);
+}
+
+
+static void
+test_torn(void)
+{
+    pid_t               child;
+    const char         *torn, *whole;
+    kg_zone_limited_t  *place;
+
+    torn = "0000 is torn....";
+    whole = "1000 is whole...";
+
+    make_zone(MB);
+
+    (void) take(torn);
+    (void) asked(1, 10);
+    (void) take(whole);
+    (void) asked(1, 10);
+
+    check(take(torn) == KG_ZONE_LIMITS_LEASED);
+    check(take(whole) == KG_ZONE_LIMITS_LEASED);
+
+    child = fork();
+    check(child != -1);
+
+    if (child == 0) {
+        uint32_t  set;
+
+        /* As one that was killed while the next lease took over. */
+
+        ngx_memcpy(&set, torn, sizeof(set));
+        set &= shared->nlimits - 1;
+
+        shared->limit_locks[set % KG_ZONE_LIMIT_LOCKS].lock = getpid();
+
+        place = &shared->limits[set * KG_ZONE_LIMIT_SET];
+        check(place->leases[0].units == 9);
+        place->leases[1] = place->leases[0];
+
+        _exit(0);
+    }
+
+    check(waitpid(child, NULL, 0) == child);
+    kg_zone_recover(zone, &log_all);
+
+    check(take(torn) == KG_ZONE_LIMITS_ASK);
+    check(take(whole) == KG_ZONE_LIMITS_LEASED);
+}
+
+
+static uint64_t
+monotonic(void)
+{
+    struct timespec  ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+
+/* A worker: uses leases, and asks for others. */
+
+static void
+work(progress_t *progress, ngx_uint_t me, unsigned seed)
+{
+    uint32_t                  n;
+    ngx_uint_t                i;
+    kg_limit_ask_t            ask;
+    kg_limit_answer_t         answer;
+    kg_zone_limits_known_t    known;
+    kg_zone_limits_verdict_t  verdict;
+
+    ngx_pid = getpid();
+    srand(seed);
+
+    limits.life = SHORT;
+
+    for ( ;; ) {
+        n = rand() % NAMES;
+        ngx_memcpy(limits.name, &n, sizeof(n));
+
+        now = monotonic();
+
+        for (i = 0; i < 8; i++) {
+            verdict = kg_zone_limits_take(zone, &limits, now, &known);
+
+            if (verdict == KG_ZONE_LIMITS_LEASED) {
+                (void) ngx_atomic_fetch_add(&progress->used[n], 1);
+            }
+        }
+
+        progress->turns[me]++;
+
+        if (verdict == KG_ZONE_LIMITS_LEASED) {
+            continue;
+        }
+
+        ngx_memzero(&ask, sizeof(kg_limit_ask_t));
+        ngx_memzero(&answer, sizeof(kg_limit_answer_t));
+
+        ask.cost = 1;
+        kg_zone_limits_ask(zone, &limits, now, &ask);
+
+        answer.lease = ask.want;
+        answer.moment = (double) now;
+
+        (void) ngx_atomic_fetch_add(&progress->leased[n],
+                                    (ngx_atomic_int_t) ask.want - ask.back);
+
+        kg_zone_limits_answer(zone, &limits, now, now, &ask, &answer);
+    }
+}
+
+
+static void
+wait_for_turns(const progress_t *progress, ngx_uint_t who, pid_t pid)
+{
+    uint64_t    then;
+    ngx_uint_t  i;
+
+    then = progress->turns[who];
+
+    for (i = 0; progress->turns[who] < then + 1000; i++) {
+        check(i < 10000);
+        check(waitpid(pid, NULL, WNOHANG) == 0);
+        usleep(1000);
+    }
+}
+
+
+static ngx_uint_t
+locks_held(void)
+{
+    ngx_uint_t  i, held;
+
+    held = 0;
+
+    for (i = 0; i < KG_ZONE_LIMIT_LOCKS; i++) {
+        held += (shared->limit_locks[i].lock != 0);
+    }
+
+    return held;
+}
+
+
+static void
+test_kill(int seconds)
+{
+    pid_t        workers[2];
+    time_t       end;
+    uint64_t     leased, used;
+    ngx_uint_t   i, kills, inside;
+    progress_t  *progress;
+
+    make_zone(MB);
+
+    progress = share(sizeof(progress_t));
+    kills = 0;
+    inside = 0;
+
+    for (end = time(NULL) + seconds; time(NULL) < end; kills++) {
+
+        for (i = 0; i < 2; i++) {
+            workers[i] = fork();
+            check(workers[i] != -1);
+
+            if (workers[i] == 0) {
+                work(progress, i, (unsigned) (2 * kills + i + 1));
+            }
+        }
+
+        wait_for_turns(progress, 0, workers[0]);
+        usleep(rand() % 2000);
+
+        kill(workers[0], SIGKILL);
+        waitpid(workers[0], NULL, 0);
+        kg_zone_recover(zone, &log_all);
+
+        wait_for_turns(progress, 1, workers[1]);
+
+        kill(workers[1], SIGKILL);
+        waitpid(workers[1], NULL, 0);
+
+        inside += locks_held();
+        kg_zone_recover(zone, &log_all);
+        check(locks_held() == 0);
+    }
+
+    leased = 0;
+    used = 0;
+
+    for (i = 0; i < NAMES; i++) {
+        check(progress->used[i] <= progress->leased[i]);
+
+        leased += progress->leased[i];
+        used += progress->used[i];
+    }
+
+    check(used > 0);
+    check(inside > 0);
+
+    printf("%u kills, %u inside a lock, %lu used of %lu\n",
+           (unsigned) (2 * kills), (unsigned) inside,
+           (unsigned long) used, (unsigned long) leased);
+}
+
+
+int
+main(int argc, char **argv)
+{
+    const char  *name;
+
+    name = (argc > 1) ? argv[1] : "";
+
+    if (strcmp(name, "back") == 0) {
+        test_back();
+
+    } else if (strcmp(name, "torn") == 0) {
+        test_torn();
+
+    } else if (strcmp(name, "kill") == 0 && argc == 3) {
+        test_kill(atoi(argv[2]));
+
+    } else {
+        fprintf(stderr, "usage: limits back | torn | kill SECONDS\n");
+        return 2;
+    }
 
     return 0;
 }
