@@ -288,7 +288,12 @@ def location(text):
 
 
 @pytest.mark.parametrize("pieces, message", [
-    (location("keygate_self on;"), "invalid number of arguments"),
+    (location("keygate_self on;"), '"max_keys="'),
+    (location("keygate_self max_keys=0;"), "from 1 to 10000"),
+    (location("keygate_self max_keys=10001;"), "from 1 to 10000"),
+    (location("keygate_self max_keys=-1;"), "from 1 to 10000"),
+    (location("keygate_self max_keys=;"), "from 1 to 10000"),
+    (location("keygate_self max_keys=1 on;"), "invalid number of arguments"),
     (location("keygate_self; keygate_self;"), "is duplicate"),
     (location("keygate off; keygate_self;"), 'needs "keygate"'),
     (location("keygate partner dry_run; keygate_self;"), 'without "dry_run"'),

@@ -367,3 +367,53 @@ def test_without_access(gate, access, code):
                     403, code)
     assert gate.admin("GET", f"/orgs/{key.org}").json()["keys"] == 2
     assert new.shown()["revokedAt"] is None
+
+
+def check_full(answer):
+    check_error(answer, 403, "forbidden", {"reason": "too_many_keys"})
+
+
+def test_an_organisation_has_a_bound(make_gate):
+    """Of test keys that may be used: who rotates every day does not run out
+    of them, and live keys and the platform's calls have nothing to do with
+    it."""
+    gate = make_gate(**{**PIECES, "locations":
+                        "location /v1/self { keygate_self max_keys=3; }\n"
+                        "location /plain { keygate_self max_keys=3; }"})
+    key = manager(gate)
+    for _ in range(4):
+        other(gate, key.org, "live")
+    first = made(gate, key.make())
+    for _ in range(3):
+        first = made(gate, key.call("POST", f"{KEYS}/{first.id}/rotate",
+                                    json={"overlap": "0"}))
+    made(gate, key.make())
+    check_full(key.make())
+    check_full(key.call("POST", f"{KEYS}/{first.id}/rotate",
+                        json={"overlap": "1h"}))
+    assert first.shown()["expiresAt"] is None
+
+    first = made(gate, key.call("POST", f"{KEYS}/{first.id}/rotate",
+                                json={"overlap": "0"}))
+    check_full(key.make())
+    assert key.call("DELETE", f"{KEYS}/{first.id}").status == 200
+    last = made(gate, key.make())
+    check_full(key.make())
+
+    record = json.loads(gate.redis.client.get(last.name))
+    record["expiresAt"] = "2020-01-01T00:00:00Z"
+    gate.redis.client.set(last.name, json.dumps(record))
+    made(gate, key.make())
+    check_full(key.make())
+    other(gate, key.org)
+
+
+def test_the_bound_of_an_organisation_with_many_keys(make_gate):
+    """More than a page of the index is read."""
+    gate = make_gate(**{**PIECES, "locations":
+                        "location /plain { keygate_self max_keys=2; }"})
+    key = manager(gate)
+    for _ in range(101):
+        other(gate, key.org, "live")
+    made(gate, key.make())
+    check_full(key.make())

@@ -179,7 +179,7 @@ ngx_http_keygate_admin_make(ngx_http_keygate_admin_t *admin)
     }
 
     return (rc == NGX_OK)
-           ? ngx_http_keygate_admin_issue(admin, ngx_http_keygate_admin_made)
+           ? ngx_http_keygate_self_issue(admin, ngx_http_keygate_admin_made)
            : rc;
 }
 

@@ -226,9 +226,10 @@ ngx_http_keygate_admin_rotate_ended(ngx_http_keygate_admin_t *admin)
 static ngx_int_t
 ngx_http_keygate_admin_rotate_make(ngx_http_keygate_admin_t *admin)
 {
-    u_char     *p;
-    json_t     *made;
-    ngx_int_t   rc;
+    u_char                           *p;
+    json_t                           *made;
+    ngx_int_t                         rc;
+    ngx_http_keygate_admin_rotate_t  *rotate;
 
     rc = ngx_http_keygate_admin_may_issue(admin);
 
@@ -265,8 +266,15 @@ ngx_http_keygate_admin_rotate_make(ngx_http_keygate_admin_t *admin)
         return NGX_ERROR;
     }
 
-    return ngx_http_keygate_admin_issue(admin,
-                                        ngx_http_keygate_admin_rotate_made);
+    rotate = admin->data;
+
+    /* Without an overlap there is one key as before. */
+
+    return rotate->overlap
+           ? ngx_http_keygate_self_issue(admin,
+                                         ngx_http_keygate_admin_rotate_made)
+           : ngx_http_keygate_admin_issue(admin,
+                                         ngx_http_keygate_admin_rotate_made);
 }
 
 

@@ -253,6 +253,7 @@ typedef struct {
     ngx_uint_t                   role;          /* of keygate_admin, or 0 */
     ngx_http_complex_value_t    *actor;         /* of keygate_admin, or NULL */
     ngx_array_t                 *self_limits;   /* of keygate_self */
+    ngx_uint_t                   max_keys;      /* ... */
     unsigned                     self:1;        /* keygate_self is here */
     unsigned                     grpc:1;        /* its answers end in trailers,
                                                  * which are not ours to shape

@@ -7,6 +7,11 @@
 #include "ngx_http_keygate.h"
 
 
+/* Test keys of an organisation, for keygate_self. */
+#define NGX_HTTP_KEYGATE_MAX_KEYS      100
+#define NGX_HTTP_KEYGATE_MAX_KEYS_MAX  10000
+
+
 static char *ngx_http_keygate_conf_serves(ngx_conf_t *cf,
     ngx_http_handler_pt handler);
 static char *ngx_http_keygate_conf_role(ngx_conf_t *cf,
@@ -212,6 +217,9 @@ ngx_http_keygate_conf_self(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_http_keygate_main_conf_t  *mcf;
 
+    ngx_int_t   n;
+    ngx_str_t  *value;
+
     static ngx_str_t  policy = ngx_string("self");
 
     (void) cmd;
@@ -221,6 +229,26 @@ ngx_http_keygate_conf_self(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     lcf->self = 1;
+    lcf->max_keys = NGX_HTTP_KEYGATE_MAX_KEYS;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2) {
+        n = ngx_http_keygate_conf_starts(&value[1], "max_keys=")
+            ? ngx_atoi(value[1].data + sizeof("max_keys=") - 1,
+                       value[1].len - (sizeof("max_keys=") - 1))
+            : NGX_ERROR;
+
+        if (n < 1 || n > NGX_HTTP_KEYGATE_MAX_KEYS_MAX) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\": it must be "
+                               "\"max_keys=\" and a number from 1 to %d",
+                               &value[1], NGX_HTTP_KEYGATE_MAX_KEYS_MAX);
+            return NGX_CONF_ERROR;
+        }
+
+        lcf->max_keys = n;
+    }
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_keygate_module);
     mcf->self = 1;

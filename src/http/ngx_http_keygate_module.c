@@ -128,7 +128,7 @@ static ngx_command_t  ngx_http_keygate_commands[] = {
       NULL },
 
     { ngx_string("keygate_self"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
       ngx_http_keygate_conf_self,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -291,7 +291,7 @@ ngx_http_keygate_create_loc_conf(ngx_conf_t *cf)
 
     /*
      * set by ngx_pcalloc(): table, actor, catalogue, self_limits = NULL,
-     * role, self = 0
+     * role, self, max_keys = 0
      */
 
     lcf->mode = NGX_CONF_UNSET_UINT;

@@ -35,7 +35,8 @@ struct ngx_http_keygate_self_s {
 
     /* The list of its keys; see ngx_http_keygate_self_list.c. */
     json_t                          *listed;
-    ngx_uint_t                       limit;         /* of a page's entries */
+    ngx_uint_t                       limit;         /* of entries, or keys */
+    ngx_uint_t                       nkeys;         /* that count */
 };
 
 
@@ -114,5 +115,15 @@ ngx_int_t ngx_http_keygate_self_meanwhile(ngx_http_keygate_admin_t *admin);
  * it reads as many of as it takes, and answers.
  */
 ngx_int_t ngx_http_keygate_self_key_list(ngx_http_keygate_admin_t *admin);
+
+
+/* ngx_http_keygate_self_room.c */
+
+/*
+ * As ngx_http_keygate_admin_issue(), or refuses when the organisation of who
+ * calls has as many test keys as keygate_self makes.
+ */
+ngx_int_t ngx_http_keygate_self_issue(ngx_http_keygate_admin_t *admin,
+    ngx_http_keygate_admin_pt done);
 
 #endif
