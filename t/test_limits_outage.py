@@ -19,12 +19,15 @@ def policy(text="rate=40r/m by=key"):
 
 
 def local_gate(make_gate, redis, **how):
-    """Its records stay in the zone: nobody waits for those."""
+    """And a key, whose records stay in the zone: nobody waits for those.  They
+    are written before the watch begins; of what is written later the first
+    lookup may still be used once, and not kept."""
     gate = make_gate(**{**dict(redis=redis, outage=LOCAL, workers="2",
                                policies=policy(), redis_parameters=FAST),
                         **how})
+    key = gate.key()
     gate.watched()
-    return gate
+    return gate, key
 
 
 def admitted(gate, key, n, target=LOADS):
@@ -39,8 +42,7 @@ def admitted(gate, key, n, target=LOADS):
 def test_a_share_of_each_limit(make_gate, make_redis, upstream, text, away):
     """On all workers together, and no more however long it lasts."""
     redis = make_redis()
-    gate = local_gate(make_gate, redis, policies=policy(text))
-    key = gate.key()
+    gate, key = local_gate(make_gate, redis, policies=policy(text))
     assert admitted(gate, key, 1) == 1
 
     with getattr(redis, away)():
@@ -56,8 +58,7 @@ def test_a_share_of_each_limit(make_gate, make_redis, upstream, text, away):
 
 def test_the_default_is_a_quarter(make_gate, make_redis):
     redis = make_redis()
-    gate = local_gate(make_gate, redis, outage="")
-    key = gate.key()
+    gate, key = local_gate(make_gate, redis, outage="")
     gate.get(LOADS, key=key)
 
     with redis.stopped():
@@ -66,8 +67,7 @@ def test_the_default_is_a_quarter(make_gate, make_redis):
 
 def test_at_least_one(make_gate, make_redis):
     redis = make_redis()
-    gate = local_gate(make_gate, redis, policies=policy("rate=2r/m by=key"))
-    key = gate.key()
+    gate, key = local_gate(make_gate, redis, policies=policy("rate=2r/m by=key"))
     gate.get(LOADS, key=key)
 
     with redis.stopped():
@@ -78,8 +78,7 @@ def test_redis_is_told(make_gate, make_redis):
     """What was admitted alone counts when Redis is back: the gate does not
     open twice over."""
     redis = make_redis()
-    gate = local_gate(make_gate, redis)
-    key = gate.key()
+    gate, key = local_gate(make_gate, redis)
     assert admitted(gate, key, 3) == 3
 
     with redis.stopped():
@@ -98,8 +97,7 @@ def test_redis_is_told(make_gate, make_redis):
 
 def test_redis_is_told_once(make_gate, make_redis):
     redis = make_redis()
-    gate = local_gate(make_gate, redis)
-    key = gate.key()
+    gate, key = local_gate(make_gate, redis)
     assert admitted(gate, key, 3) == 3
 
     with redis.stopped():
@@ -121,9 +119,8 @@ def test_redis_is_told_once(make_gate, make_redis):
 def test_changing_over_delays_only_what_is_under_way(make_gate, make_redis):
     """Frozen: some wait for a command's time, then nobody does."""
     redis = make_redis()
-    gate = local_gate(make_gate, redis, policies=policy("rate=600r/m by=key "
+    gate, key = local_gate(make_gate, redis, policies=policy("rate=600r/m by=key "
                                                         "exact"))
-    key = gate.key()
     gate.get(LOADS, key=key)
 
     with redis.frozen():
@@ -140,10 +137,9 @@ def quick(gate, key):
 def test_slow_redis(make_gate, redis, make_relay):
     """100 ms for an answer, and twice that to wait: all is counted there."""
     relay = make_relay(redis.port)
-    gate = local_gate(make_gate, redis, redis_url=relay.url,
+    gate, key = local_gate(make_gate, redis, redis_url=relay.url,
                       redis_parameters="connect=2s command=2s dead=5s",
                       policies=policy("rate=12r/m by=key exact"))
-    key = gate.key()
     gate.get(LOADS, key=key)
     relay.delay = 0.1
 
@@ -157,8 +153,7 @@ def test_flapping_redis(make_gate, make_redis, upstream):
     """It comes and goes and keeps what it acknowledged: never more than the
     limit and the node's share of it."""
     redis = make_redis()
-    gate = local_gate(make_gate, redis)
-    key = gate.key()
+    gate, key = local_gate(make_gate, redis)
     count = 0
 
     for _ in range(4):
