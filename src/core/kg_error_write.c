@@ -178,14 +178,13 @@ kg_write_string(kg_writer_t *w, const kg_str_t *s)
     p = s->data;
     end = s->len > 0 ? p + s->len : p;
 
-    for ( ;; ) {
+    while (p != end) {
         n = kg_plain_len(p, end);
 
-        kg_write(w, p, n);
-        p += n;
-
-        if (p == end) {
-            break;
+        if (n > 0) {
+            kg_write(w, p, n);
+            p += n;
+            continue;
         }
 
         n = kg_utf8_len(p, end);

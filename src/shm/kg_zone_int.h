@@ -21,7 +21,7 @@
 
 
 /* To change with anything below. */
-#define KG_ZONE_LAYOUT      6
+#define KG_ZONE_LAYOUT      7
 
 #define KG_ZONE_SHARDS      64
 #define KG_ZONE_SPIN        2048

@@ -17,12 +17,18 @@
 #define KG_ZONE_LOCAL_TELLING  5000000
 
 
-/* A state, and until when Redis is being told of it; packed, in the zone. */
+/* What Redis knows of a state, which is kept in front of it in the zone. */
+typedef struct {
+    uint64_t           until;           /* us: it is being told, until then */
+    uint32_t           untold;          /* units */
+    uint32_t           telling;         /* of these */
+} kg_zone_debt_t;
+
 typedef struct {
     kg_zone_entry_t    entry;
     u_char             digest[KG_ZONE_LIMITS_NAME];
+    kg_zone_debt_t     debt;
     kg_limit_state_t   state;
-    uint64_t           telling;         /* us */
 } kg_zone_local_t;
 
 
@@ -66,6 +72,7 @@ kg_zone_local_decide(kg_zone_t *zone, const ngx_str_t *names,
 
     for (i = 0; i < n && rc == NGX_OK && answer->granted; i++) {
         locals[i].state = states[i];
+        locals[i].debt.untold += ask->cost;
         kg_zone_local_store(zone, &locals[i]);
     }
 
@@ -104,8 +111,8 @@ kg_zone_local_owed(kg_zone_t *zone, const ngx_str_t *names,
         debt[i] = 0;
 
         if (kg_zone_local_load(zone, &names[i], pool, local) != NGX_OK
-            || local->state.len == 0
-            || local->telling > now)
+            || local->debt.untold == 0
+            || local->debt.until > now)
         {
             continue;
         }
@@ -119,13 +126,20 @@ kg_zone_local_owed(kg_zone_t *zone, const ngx_str_t *names,
             continue;
         }
 
-        debt[i] = policies[i].limit - answer.stand[0].left;
+        /* What has left the window meanwhile is not owed any more. */
+
+        debt[i] = ngx_min(local->debt.untold,
+                          policies[i].limit - answer.stand[0].left);
+
+        local->debt.untold = debt[i];
 
         if (debt[i]) {
             owes = 1;
-            local->telling = now + KG_ZONE_LOCAL_TELLING;
-            kg_zone_local_store(zone, local);
+            local->debt.telling = debt[i];
+            local->debt.until = now + KG_ZONE_LOCAL_TELLING;
         }
+
+        kg_zone_local_store(zone, local);
     }
 
     ngx_unlock(&zone->shared->local_lock);
@@ -151,16 +165,23 @@ kg_zone_local_told(kg_zone_t *zone, const ngx_str_t *names, ngx_uint_t n,
     for (i = 0; i < n; i++) {
 
         if (kg_zone_local_load(zone, &names[i], pool, local) != NGX_OK
-            || local->state.len == 0)
+            || local->debt.telling == 0)
         {
             continue;
         }
 
+        /*
+         * The state stays: another worker may not have reached Redis yet, and
+         * what it decides alone is of the same share.
+         */
+
         if (told) {
-            local->state.len = 0;
+            local->debt.untold -= ngx_min(local->debt.untold,
+                                          local->debt.telling);
         }
 
-        local->telling = 0;
+        local->debt.telling = 0;
+        local->debt.until = 0;
         kg_zone_local_store(zone, local);
     }
 
@@ -205,15 +226,15 @@ kg_zone_local_load(kg_zone_t *zone, const ngx_str_t *name, ngx_pool_t *pool,
     }
 
     packed = &local->entry.packed;
-    len = sizeof(local->telling);
+    len = sizeof(kg_zone_debt_t);
 
     local->state.len = 0;
-    local->telling = 0;
+    ngx_memzero(&local->debt, len);
 
     if (local->entry.found && packed->len >= len
         && packed->len - len <= KG_LIMIT_STATE_MAX)
     {
-        ngx_memcpy(&local->telling, packed->data, len);
+        ngx_memcpy(&local->debt, packed->data, len);
 
         local->state.len = packed->len - len;
         ngx_memcpy(local->state.data, packed->data + len, local->state.len);
@@ -228,9 +249,9 @@ kg_zone_local_store(kg_zone_t *zone, kg_zone_local_t *local)
 {
     u_char     *p;
     ngx_str_t   packed;
-    u_char      data[sizeof(uint64_t) + KG_LIMIT_STATE_MAX];
+    u_char      data[sizeof(kg_zone_debt_t) + KG_LIMIT_STATE_MAX];
 
-    p = ngx_cpymem(data, &local->telling, sizeof(local->telling));
+    p = ngx_cpymem(data, &local->debt, sizeof(kg_zone_debt_t));
     p = ngx_cpymem(p, local->state.data, local->state.len);
 
     packed.data = data;
