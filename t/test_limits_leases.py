@@ -50,8 +50,9 @@ def spend(gate, key, n, target=LOADS):
         return [client.request("GET", target, headers) for _ in range(n)]
 
 
-def test_a_busy_key_asks_seldom(gate, redis):
+def test_a_busy_key_asks_seldom(make_gate, redis):
     """And what its answers say of what is left is exact all the same."""
+    gate = make_gate(**GATE, workers="1")
     key = gate.key()
     before = asked(redis)
     answers = spend(gate, key, 300)
@@ -69,7 +70,8 @@ def test_all_of_the_limit_and_no_more(gate, redis, upstream):
     assert len(upstream.requests) == 600
 
 
-def test_several_policies(gate, redis):
+def test_several_policies(make_gate, redis):
+    gate = make_gate(**GATE, workers="1")
     key = gate.key()
     before = asked(redis)
     answers = spend(gate, key, 200, "/two")
