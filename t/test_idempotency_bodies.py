@@ -84,6 +84,22 @@ def test_encoded_body_is_not_decoded(gate, upstream):
                       headers=headers), 409, "idempotency_conflict")
 
 
+@pytest.mark.parametrize("name", ["Content-Encoding", "Content-Type"])
+def test_each_of_two_headers_counts(gate, upstream, name):
+    """nginx passes both on: the second can make another request of it."""
+    key = gate.key()
+
+    def send(*values):
+        return gate.post(LOADS, key=key, idem="k", body=b"x",
+                         headers=[(name, value) for value in values])
+
+    first = send("a/a", "b/b")
+    assert upstream.requests[0].all(name) == ["a/a", "b/b"]
+    check_replay(first, send("a/a", "b/b"))
+    for values in (("a/a", "c/c"), ("a/a",), ("b/b", "a/a")):
+        check_error(send(*values), 409, "idempotency_conflict")
+
+
 @pytest.mark.parametrize("size", [100, 100000], ids=["memory", "file"])
 def test_body_read_by_another_first(make_gate, upstream, make_upstream, size):
     mirror = make_upstream()

@@ -18,6 +18,8 @@ static ngx_int_t ngx_http_keygate_request_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static kg_sha_t *ngx_http_keygate_hash_head(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
+static ngx_int_t ngx_http_keygate_joined(ngx_http_request_t *r,
+    const ngx_str_t *name, ngx_str_t *value, kg_str_t **part);
 static ngx_int_t ngx_http_keygate_hash_body(ngx_http_request_t *r,
     kg_sha_t *sha, ngx_chain_t *cl);
 static ngx_int_t ngx_http_keygate_hash_file(ngx_http_request_t *r,
@@ -100,19 +102,25 @@ static kg_sha_t *
 ngx_http_keygate_hash_head(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     kg_sha_t                     *sha;
-    ngx_uint_t                    count;
-    ngx_table_elt_t              *type, *encoding;
+    kg_str_t                     *type, *encoding;
+    ngx_str_t                     type_value, encoding_value;
     ngx_http_keygate_loc_conf_t  *lcf;
 
-    static ngx_str_t  name = ngx_string("Content-Encoding");
+    static ngx_str_t  content_type = ngx_string("Content-Type");
+    static ngx_str_t  content_encoding = ngx_string("Content-Encoding");
 
-    type = r->headers_in.content_type;
-    encoding = ngx_http_keygate_header_in(r, &name, &count);
+    if (ngx_http_keygate_joined(r, &content_type, &type_value, &type)
+        != NGX_OK
+        || ngx_http_keygate_joined(r, &content_encoding, &encoding_value,
+                                   &encoding)
+           != NGX_OK)
+    {
+        return NULL;
+    }
 
     sha = kg_idem_fingerprint(ngx_http_keygate_kg(&r->method_name),
-                   ngx_http_keygate_kg(&r->unparsed_uri),
-                   type ? ngx_http_keygate_kg(&type->value) : NULL,
-                   encoding ? ngx_http_keygate_kg(&encoding->value) : NULL);
+                              ngx_http_keygate_kg(&r->unparsed_uri), type,
+                              encoding);
     if (sha == NULL) {
         return NULL;
     }
@@ -129,6 +137,70 @@ ngx_http_keygate_hash_head(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     }
 
     return sha;
+}
+
+
+/*
+ * The value of a header; of one that was sent twice, all of them with commas
+ * between: nginx passes each on.  *part is NULL when there is none.
+ */
+
+static ngx_int_t
+ngx_http_keygate_joined(ngx_http_request_t *r, const ngx_str_t *name,
+    ngx_str_t *value, kg_str_t **part)
+{
+    size_t            len;
+    u_char           *p;
+    ngx_uint_t        i, count;
+    ngx_list_part_t  *headers;
+    ngx_table_elt_t  *h;
+
+    *part = NULL;
+
+    h = ngx_http_keygate_header_in(r, name, &count);
+    if (h == NULL) {
+        return NGX_OK;
+    }
+
+    *value = h->value;
+    *part = ngx_http_keygate_kg(value);
+
+    if (count == 1) {
+        return NGX_OK;
+    }
+
+    for (len = 0, p = NULL; /* void */ ; len = 0) {
+        headers = &r->headers_in.headers.part;
+        i = 0;
+
+        while ((h = ngx_http_keygate_next_header(&headers, &i)) != NULL) {
+
+            if (h->key.len != name->len
+                || ngx_strncasecmp(h->key.data, name->data, name->len) != 0)
+            {
+                continue;
+            }
+
+            if (p) {
+                p = ngx_cpymem(p, h->value.data, h->value.len);
+                *p++ = ',';
+            }
+
+            len += h->value.len + 1;
+        }
+
+        if (p) {
+            value->len = len;
+            return NGX_OK;
+        }
+
+        p = ngx_pnalloc(r->pool, len);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        value->data = p;
+    }
 }
 
 
