@@ -241,6 +241,28 @@ def test_what_would_run_a_write_twice_is_refused(nginx_t, routes, proxy,
     assert "/x" in stderr
 
 
+@pytest.mark.parametrize("routes, proxy, right", [
+    ("", "proxy_next_upstream error non_idempotent;", "non_idempotent"),
+    ("", "proxy_ignore_client_abort off;", "proxy_ignore_client_abort on"),
+    ("PUT /v1/a loads:write idempotency=required;",
+     "proxy_ignore_client_abort on;", "proxy_next_upstream off"),
+])
+def test_an_address_with_variables_is_checked(nginx_t, routes, proxy, right):
+    """proxy_pass shows no upstream then, and runs the write twice as well."""
+    location = """location /x { %s set $app 127.0.0.1:1;
+        proxy_pass http://$app; }"""
+    rc, stderr = nginx_t(routes=IDEMPOTENT % routes, proxy="return 204;",
+                         server=location % proxy)
+    assert rc != 0
+    assert right in stderr
+    assert "/x" in stderr
+
+    once = "proxy_ignore_client_abort on; proxy_next_upstream off;"
+    rc, stderr = nginx_t(routes=IDEMPOTENT % routes, proxy="return 204;",
+                         server=location % once)
+    assert rc == 0, stderr
+
+
 @pytest.mark.parametrize("routes, proxy", [
     ("PATCH /v1/a loads:write idempotency=required;",
      "proxy_ignore_client_abort on;"),

@@ -10,6 +10,11 @@
 
 static char *ngx_http_keygate_check_proxy(ngx_conf_t *cf,
     ngx_http_keygate_loc_conf_t *conf);
+static const char *ngx_http_keygate_right(
+    const ngx_http_keygate_loc_conf_t *conf,
+    const ngx_http_upstream_conf_t *upstream);
+static ngx_http_upstream_conf_t *ngx_http_keygate_conf_module(ngx_conf_t *cf,
+    const char *name);
 static char *ngx_http_keygate_conf_images(ngx_conf_t *cf,
     ngx_http_keygate_loc_conf_t *conf);
 
@@ -37,10 +42,20 @@ ngx_http_keygate_conf_beside(ngx_conf_t *cf, ngx_http_keygate_loc_conf_t *conf)
 ngx_http_upstream_conf_t *
 ngx_http_keygate_conf_proxies(ngx_conf_t *cf, const char *name)
 {
-    ngx_uint_t                 i;
-    ngx_module_t              *module;
-    ngx_http_conf_ctx_t       *ctx;
     ngx_http_upstream_conf_t  *conf;
+
+    conf = ngx_http_keygate_conf_module(cf, name);
+
+    return (conf && conf->upstream) ? conf : NULL;
+}
+
+
+static ngx_http_upstream_conf_t *
+ngx_http_keygate_conf_module(ngx_conf_t *cf, const char *name)
+{
+    ngx_uint_t            i;
+    ngx_module_t         *module;
+    ngx_http_conf_ctx_t  *ctx;
 
     ctx = cf->ctx;
 
@@ -50,8 +65,7 @@ ngx_http_keygate_conf_proxies(ngx_conf_t *cf, const char *name)
         if (module->type == NGX_HTTP_MODULE
             && ngx_strcmp(module->name, name) == 0)
         {
-            conf = ctx->loc_conf[module->ctx_index];
-            return conf->upstream ? conf : NULL;
+            return ctx->loc_conf[module->ctx_index];
         }
     }
 
@@ -61,14 +75,15 @@ ngx_http_keygate_conf_proxies(ngx_conf_t *cf, const char *name)
 
 /*
  * nginx itself sends requests again, and stops them with their clients; a write
- * that is to happen once allows neither.
+ * that is to happen once allows neither.  Where a handler shows no upstream the
+ * address may have variables: then some module must be set right.
  */
 
 static char *
 ngx_http_keygate_check_proxy(ngx_conf_t *cf, ngx_http_keygate_loc_conf_t *conf)
 {
-    const char                 *right;
-    ngx_uint_t                  i;
+    const char                 *right, *wanted, *module;
+    ngx_uint_t                  i, set, shown;
     ngx_http_core_loc_conf_t   *clcf;
     ngx_http_upstream_conf_t   *upstream;
 
@@ -77,40 +92,76 @@ ngx_http_keygate_check_proxy(ngx_conf_t *cf, ngx_http_keygate_loc_conf_t *conf)
         "ngx_http_uwsgi_module", "ngx_http_scgi_module", NULL
     };
 
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    wanted = NULL;
+    module = NULL;
+    set = 0;
+    shown = 0;
+
     for (i = 0; modules[i]; i++) {
 
-        upstream = ngx_http_keygate_conf_proxies(cf, modules[i]);
+        upstream = ngx_http_keygate_conf_module(cf, modules[i]);
         if (upstream == NULL) {
             continue;
         }
 
-        if (upstream->next_upstream & NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT) {
-            right = "\"proxy_next_upstream\" without \"non_idempotent\"";
+        right = ngx_http_keygate_right(conf, upstream);
 
-        } else if (conf->table->resent
-                   && !(upstream->next_upstream & NGX_HTTP_UPSTREAM_FT_OFF))
-        {
-            right = "\"proxy_next_upstream off\", since one is of a method "
-                    "that nginx sends again";
-
-        } else if (!upstream->ignore_client_abort) {
-            right = "\"proxy_ignore_client_abort on\"";
-
-        } else {
-            continue;
+        if (upstream->upstream) {
+            wanted = right;
+            module = modules[i];
+            set = (right == NULL);
+            shown = 1;
+            break;
         }
 
-        clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+        if (right == NULL) {
+            set = 1;
 
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "location \"%V\" has routes \"%V\" with "
-                      "\"idempotency=\", which need %s (or the like of %s): "
-                      "see keygate_proxy_params", &clcf->name,
-                      &conf->table->name, right, modules[i]);
-        return NGX_CONF_ERROR;
+        } else if (wanted == NULL) {
+            wanted = right;
+            module = modules[i];
+        }
     }
 
-    return NGX_CONF_OK;
+    if (set || wanted == NULL
+        || (!shown && (conf->self || conf->role || conf->grpc
+                       || clcf->handler == NULL)))
+    {
+        return NGX_CONF_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "location \"%V\" has routes \"%V\" with "
+                  "\"idempotency=\", which need %s (or the like of %s): "
+                  "see keygate_proxy_params", &clcf->name,
+                  &conf->table->name, wanted, module);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static const char *
+ngx_http_keygate_right(const ngx_http_keygate_loc_conf_t *conf,
+    const ngx_http_upstream_conf_t *upstream)
+{
+    if (upstream->next_upstream & NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT) {
+        return "\"proxy_next_upstream\" without \"non_idempotent\"";
+    }
+
+    if (conf->table->resent
+        && !(upstream->next_upstream & NGX_HTTP_UPSTREAM_FT_OFF))
+    {
+        return "\"proxy_next_upstream off\", since one is of a method that "
+               "nginx sends again";
+    }
+
+    if (!upstream->ignore_client_abort) {
+        return "\"proxy_ignore_client_abort on\"";
+    }
+
+    return NULL;
 }
 
 
