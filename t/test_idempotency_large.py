@@ -181,3 +181,31 @@ def test_what_is_stored_is_not_readable(gate, upstream, redis):
                  if kind == b"zset" else
                  repr(client.xrange(name)).encode())
         assert secret not in value and b"-----" not in value, name
+
+
+def test_more_than_may_wait_for_redis(make_gate, make_redis, upstream):
+    """What has no room to wait in is known to be executed all the same."""
+    redis = make_redis()
+    gate = make_gate(redis=redis, **GATE)
+    key = gate.key()
+    upstream.answer(201, body="x" * 7 * MEGA, hang=True)
+    idems = [f"k{i}" for i in range(12)]
+    writers = [threading.Thread(target=write, args=(gate, key, idem))
+               for idem in idems]
+
+    for writer in writers:
+        writer.start()
+    upstream.wait(len(idems))
+    with redis.frozen():
+        upstream.release()
+        for writer in writers:
+            writer.join()
+
+    def settled():
+        codes = {(answer.status, answer.status == 409 and answer.code)
+                 for answer in (write(gate, key, idem) for idem in idems)}
+        return (409, "idempotency_in_progress") not in codes and codes
+
+    assert wait_for(settled, 20, "outcomes", step=0.5) == {
+        (201, False), (409, "idempotency_replay_unavailable")}
+    assert len(upstream.requests) == len(idems)

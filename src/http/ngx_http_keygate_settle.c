@@ -287,7 +287,16 @@ ngx_http_keygate_settled(kg_redis_op_t *op)
 
     ngx_http_set_log_request(r->connection->log, r);
 
-    if (op->status != KG_REDIS_REPLY) {
+    if (op->status == KG_REDIS_UNSENT && ctx->keep) {
+
+        /* Too much waits for Redis: that it was executed has room still. */
+
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "keygate: an answer cannot be stored for replay");
+
+        (void) ngx_http_keygate_send_outcome(ctx, "tombstone", NULL, 0);
+
+    } else if (op->status != KG_REDIS_REPLY) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "keygate: the outcome of a claim is not in Redis yet: "
                       "%s", kg_redis_reason(op));

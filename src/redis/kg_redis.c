@@ -140,6 +140,11 @@ kg_redis_submit(kg_redis_t *redis, const kg_redis_cmd_t *cmd)
 
     if (redis->njobs > KG_REDIS_MAX_JOBS || redis->bytes > KG_REDIS_MAX_BYTES)
     {
+        /* What is not taken leaves its room to what is sent in its place. */
+
+        redis->bytes -= job->size;
+        job->size = 0;
+
         job->op.status = KG_REDIS_UNSENT;
         kg_redis_job_post(job);
         return &job->op;
