@@ -106,6 +106,8 @@ typedef struct {
                                            looked at */
     int                    gzip;        /* Content-Encoding was gzip */
     int                    safe;        /* as kg_error_retryable() */
+    int                    settled;     /* a write whose retry is not executed:
+                                           nothing makes it retryable */
     kg_str_t               request_id;
 } kg_upstream_error_t;
 

@@ -311,8 +311,9 @@ kg_error_of_text(const kg_upstream_error_t *in, const kg_str_t *text,
 
     kg_catalogue_document(in->catalogue, &envelope);
 
-    envelope.retryable = kg_error_retryable(in->status, &envelope.code,
-                                            in->safe);
+    envelope.retryable = !in->settled
+                         && kg_error_retryable(in->status, &envelope.code,
+                                               in->safe);
 
     out->text.len = kg_envelope_write(&envelope, NULL);
     out->text.data = malloc(out->text.len);

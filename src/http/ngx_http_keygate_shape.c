@@ -11,6 +11,8 @@ static ngx_int_t ngx_http_keygate_envelope(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable);
 static ngx_int_t ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable);
+static ngx_uint_t ngx_http_keygate_settled(ngx_http_keygate_ctx_t *ctx,
+    ngx_uint_t safe);
 static ngx_int_t ngx_http_keygate_retry_after(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable);
 static ngx_uint_t ngx_http_keygate_retry_valid(const ngx_str_t *value);
@@ -137,7 +139,9 @@ ngx_http_keygate_envelope(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
         envelope.message = error->message;
     }
 
-    *retryable = kg_error_retryable(r->headers_out.status, &error->code, safe);
+    *retryable = !ngx_http_keygate_settled(ctx, safe)
+                 && kg_error_retryable(r->headers_out.status, &error->code,
+                                       safe);
 
     envelope.format = ngx_http_keygate_format(r);
     envelope.status = r->headers_out.status;
@@ -192,6 +196,7 @@ ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     in.gzip = (h && h->hash && h->value.len == 4
                && ngx_strncasecmp(h->value.data, (u_char *) "gzip", 4) == 0);
     in.safe = safe;
+    in.settled = ngx_http_keygate_settled(ctx, safe);
     in.request_id = *ngx_http_keygate_kg(&ctx->request_id);
 
     if (kg_error_shape(&in, &out) != KG_OK) {
@@ -214,6 +219,19 @@ ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     ctx->code.len = out.code_len;
 
     return NGX_OK;
+}
+
+
+/*
+ * 1 for a write that has its Idempotency-Key and does not give it back: a retry
+ * gets this answer again or "outcome unknown", whatever its status and code
+ * would say elsewhere.
+ */
+
+static ngx_uint_t
+ngx_http_keygate_settled(ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe)
+{
+    return ctx->claim && ctx->claim->held && !safe;
 }
 
 
