@@ -305,6 +305,18 @@ def test_no_answer(gate, upstream, how, status):
     check_error(answer, status, CODES[status])
 
 
+def test_switch_of_protocols_that_nobody_asked_for(gate, upstream):
+    """101 is no final answer: HTTP/2 has none, and a client waits on."""
+    upstream.answer(101, {}, "x", close=True)
+
+    check_error(get(gate), 502, "bad_gateway", retry=(1, 1))
+    with gate.h2() as client:
+        answer = client.get(LOADS, headers={
+            "Authorization": f"Bearer {gate.key().token}"})
+    assert answer.status_code == 502
+    assert answer.json()["error"]["code"] == "bad_gateway"
+
+
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
 @pytest.mark.parametrize("size", [1, 100, 300000])
 def test_answer_without_a_head(gate, upstream, size, version):

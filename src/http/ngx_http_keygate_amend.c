@@ -33,7 +33,10 @@ ngx_http_keygate_no_answer(ngx_http_request_t *r)
 
     status = r->upstream->headers_in.status_n;
 
-    return status < NGX_HTTP_OK && status != NGX_HTTP_SWITCHING_PROTOCOLS;
+    /* Of 101 it is one only to a client that asked for it. */
+
+    return status < NGX_HTTP_OK
+           && (status != NGX_HTTP_SWITCHING_PROTOCOLS || !r->upstream->upgrade);
 }
 
 
