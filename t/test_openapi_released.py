@@ -63,6 +63,8 @@ paths:
         content:
           application/json: {schema: {$ref: '#/components/schemas/New'}}
       responses: {'201': {description: done}}
+      callbacks: {done: {'{$request.query.dry}': {post: {responses: {}}}}}
+webhooks: {moved: {post: {responses: {'200': {description: ok}}}}}
 """)
 
 LIST = "paths./loads.get"
@@ -224,6 +226,24 @@ def test_as_a_command(tmp_path):
      "200.limits.*: type integer may come now"),
     ([(GOT + ".properties.parts.items", {"type": "string"})],
      "200.parts.items: type string may come now"),
+    # What is not looked into is not free either.
+    ([(SENT + ".patternProperties", {"^x": {"type": "string"}})],
+     "body: patternProperties is another"),
+    ([(SENT + ".unevaluatedProperties", False)],
+     "body: unevaluatedProperties is another"),
+    ([(SENT + ".dependentRequired", {"id": ["kind"]})],
+     "body: dependentRequired is another"),
+    ([(SENT + ".properties.id.readOnly", True)],
+     "body.id: readOnly is another"),
+    ([(GOT + ".properties.id.contentEncoding", "base64")],
+     "200.id: contentEncoding is another"),
+    ([(POST + ".servers", [{"url": "/x"}])],
+     "POST /loads: it is on another server"),
+    ([(POST + ".parameters.1.content", {"application/json": {}})],
+     "POST /loads query dry: content is another"),
+    ([(POST + ".callbacks.done", REMOVE)],
+     "POST /loads: the callback done is another"),
+    ([("webhooks.moved", REMOVE)], "webhook moved: it is another"),
 ])
 def test_taken_back(changes, line):
     found = compare(BASE, changed(*changes))
@@ -258,6 +278,8 @@ def test_taken_back(changes, line):
     [(POST + ".responses.409", {"description": "no"})],
     [(GOT + ".properties.more", {"type": "string"})],
     [(GOT + ".required", ["id", "kind"])],
+    [(GOT + ".deprecated", True), (GOT + ".x-order", 1)],
+    [("webhooks.more", {"post": {"responses": {}}})],
     [(GOT + ".properties.kind.enum", ["a", "b", "c"])],
     [(GOT + ".properties.id.maxLength", 8)],
     [(GOT + ".properties.id.pattern", "^a")],

@@ -29,6 +29,14 @@ BOUNDS = {"minimum": False, "exclusiveMinimum": False, "minLength": False,
 FIXED = ("pattern", "format", "const", "default", "multipleOf", "uniqueItems",
          "if", "then", "else", "not", "discriminator")
 
+# What schema() looks into, and what says nothing of what is let through.  Any
+# other keyword is compared as a whole: one that is not known is not free.
+COMPARED = {"type", "enum", "properties", "required", "items", "propertyNames",
+            "contains", "additionalProperties", "allOf", "anyOf", "oneOf",
+            "prefixItems", *BOUNDS, *FIXED}
+FREE = {"title", "description", "summary", "example", "examples", "deprecated",
+        "externalDocs", "$comment", "$ref"}
+
 TYPES = ("null", "boolean", "object", "array", "number", "integer", "string")
 
 
@@ -77,6 +85,10 @@ def compare(old, new):
         if url not in bases[1]:
             both.note("servers", f"{url} is gone")
 
+    for name, webhook in old.get("webhooks", {}).items():
+        if webhook != new.get("webhooks", {}).get(name):
+            both.note(f"webhook {name}", "it is another")
+
     for path, item in old.get("paths", {}).items():
         if path not in new.get("paths", {}):
             both.note(path, "the path is gone")
@@ -99,8 +111,12 @@ def operation(both, where, old_item, new_item, method):
         both.note(where, "operationId, after which clients name it, is another")
     if security(both.old, old) != security(both.new, new):
         both.note(where, "security asks for something else")
-    if old_item.get("servers") != new_item.get("servers"):
+    if old_item.get("servers") != new_item.get("servers") \
+            or old.get("servers") != new.get("servers"):
         both.note(where, "it is on another server")
+    for name, callback in old.get("callbacks", {}).items():
+        if callback != new.get("callbacks", {}).get(name):
+            both.note(where, f"the callback {name} is another")
 
     parameters(both, where, *(
         named(document, item, one) for document, item, one in (
@@ -145,7 +161,8 @@ def parameters(both, where, old, new):
             continue
         if not parameter.get("required") and new[place].get("required"):
             both.note(at, "the parameter has become required")
-        for member in ("style", "explode", "allowReserved"):
+        for member in ("style", "explode", "allowReserved", "allowEmptyValue",
+                       "content"):
             if parameter.get(member) != new[place].get(member):
                 both.note(at, f"{member} is another")
         schema(both, at, parameter.get("schema", {}),
@@ -249,6 +266,9 @@ def values(both, where, old, new, sent):
         had, has = old.get(name), new.get(name)
         freer = name != "default" and (has is None if sent else had is None)
         if had != has and not freer:
+            both.note(where, f"{name} is another")
+    for name in sorted((set(old) | set(new)) - COMPARED - FREE):
+        if not name.startswith("x-") and old.get(name) != new.get(name):
             both.note(where, f"{name} is another")
 
 
