@@ -183,6 +183,13 @@ def test_retryable_of_the_envelope_is_made_right(gate, upstream, status, code,
     check_error(get(gate), status, code, retry=retry)
 
 
+def test_empty_message_of_the_envelope(gate, upstream):
+    """A message is never empty, and the code is kept all the same."""
+    upstream.answer(422, {}, {"error": {"code": "x", "message": ""}})
+
+    check_error(get(gate), 422, "x")
+
+
 def test_further_members_of_the_error_stay(gate, upstream):
     """The contract is additive: what Keygate does not know it passes on."""
     upstream.answer(422, {}, envelope("x", docUrl="https://a/b", hint=[1]))

@@ -173,7 +173,12 @@ kg_envelope_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
     }
 
     envelope->code = code;
-    envelope->message = message;
+
+    /* An empty one says less than the status's own. */
+
+    if (message.len > 0) {
+        envelope->message = message;
+    }
 
     (void) kg_json_view(json_object_get(error, "docUrl"), &envelope->doc_url);
 

@@ -395,9 +395,9 @@ test_gzip_damaged(void **state)
     unsigned char  *two;
 
     static const char  body[] =
-        "{\"error\":{\"code\":\"c\",\"message\":\"\"}}";
+        "{\"error\":{\"code\":\"c\",\"message\":\"m\"}}";
     static const char  kept[] =
-        "{\"code\":\"c\",\"message\":\"\",\"retryable\":false}";
+        "{\"code\":\"c\",\"message\":\"m\",\"retryable\":false}";
 
     (void) state;
 
