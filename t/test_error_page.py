@@ -223,6 +223,19 @@ IDEMPOTENT = """keygate_routes partner { POST /v1/loads loads:write
     idempotency=required; %s }"""
 
 
+def test_a_cache_of_writes_is_refused(nginx_t):
+    """It would give one organisation's answer to another."""
+    rc, stderr = nginx_t(
+        routes=IDEMPOTENT % "",
+        http="proxy_cache_path %%FOLDER%%/cache keys_zone=cache:1m;",
+        server="""location /x {
+            proxy_ignore_client_abort on;
+            proxy_cache cache; proxy_cache_methods POST;
+            proxy_pass http://127.0.0.1:1; }""")
+    assert rc != 0
+    assert "proxy_cache_methods" in stderr
+
+
 @pytest.mark.parametrize("routes, proxy, right", [
     ("", "proxy_next_upstream error non_idempotent;", "non_idempotent"),
     ("", "proxy_ignore_client_abort off;", "proxy_ignore_client_abort on"),

@@ -161,6 +161,16 @@ ngx_http_keygate_right(const ngx_http_keygate_loc_conf_t *conf,
         return "\"proxy_ignore_client_abort on\"";
     }
 
+#if (NGX_HTTP_CACHE)
+
+    /* A cached answer to a write would be that of another's. */
+
+    if (upstream->cache && (upstream->cache_methods & NGX_HTTP_POST)) {
+        return "\"proxy_cache_methods\" without \"POST\"";
+    }
+
+#endif
+
     return NULL;
 }
 
