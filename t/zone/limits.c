@@ -119,7 +119,7 @@ take(const char *name)
 
     ngx_memcpy(limits.name, name, KG_ZONE_LIMITS_NAME);
 
-    return kg_zone_limits_take(zone, &limits, now, &known);
+    return kg_zone_limits_take(zone, &limits, now, 0, &known);
 }
 
 
@@ -206,7 +206,7 @@ work(progress_t *progress, ngx_uint_t me, unsigned seed)
         now = monotonic();
 
         for (i = 0; i < 8; i++) {
-            verdict = kg_zone_limits_take(zone, &limits, now, &known);
+            verdict = kg_zone_limits_take(zone, &limits, now, 0, &known);
 
             if (verdict == KG_ZONE_LIMITS_LEASED) {
                 (void) ngx_atomic_fetch_add(&progress->used[n], 1);
