@@ -78,7 +78,7 @@ class Page:
             self.console.check(command, printed,
                                10 if re.search("usage|list", command) else 0)
 
-    def section(self, title):
+    def check_section(self, title):
         found = texts(title, "console")
         assert found
         for block in found:
@@ -115,7 +115,7 @@ def test_every_console_block_is_run():
 def test_onboarding(make_page):
     """Each cell of the contract's table, as the partner sees it."""
     page = make_page()
-    page.section("Onboarding a partner")
+    page.check_section("Onboarding a partner")
 
     shown = "\n".join(texts("Onboarding a partner", "console"))
     codes = [re.search(r'"code":"(\w+)"|(\(200\))', line).group(1, 2)
@@ -150,14 +150,14 @@ def use(page, key, times=1):
 def test_plans(make_page):
     page = make_page()
     use(page, partner(page))
-    page.section("Plans and limits")
+    page.check_section("Plans and limits")
 
 
 def test_rotation(make_page):
     page = make_page()
     old = partner(page)
     use(page, old)
-    page.section("Rotation")
+    page.check_section("Rotation")
 
     answer = page.console.run('ask "$TEST_KEY"')
     assert answer.endswith("(200)\n")
@@ -171,7 +171,7 @@ def test_leaked(make_page, tmp_path):
     (tmp_path / "leaked.txt").write_text(key["token"] + "\n")
     page.console.set("LEAKED_KEY", key["token"])
 
-    page.section("A key has leaked")
+    page.check_section("A key has leaked")
 
 
 def drilled(make_page):
@@ -474,7 +474,7 @@ def test_records_written_by_hand(make_page):
     gate = page.gate
     old_token = "old." + records.base62(30)
     page.console.set("OLD_KEY", old_token)
-    page.section(title)
+    page.check_section(title)
 
     # Without the indexes it works, and is in no list.
     lists = [gate.admin("GET", path).json()

@@ -250,6 +250,9 @@ def test_failover_to_another_that_is_empty(make_gate, make_redis, make_relay,
     written(gate, key)
     gate.wait_log("has lost its data")
 
+    # The documented loss: what was executed is executed again.
+    assert len(upstream.requests) == 2
+
 
 # A Redis that takes no writes
 

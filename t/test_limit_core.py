@@ -41,7 +41,7 @@ STEP = st.fixed_dictionaries({
 })
 
 
-def compare(redis, lib, text, policies, steps):
+def check_alike(redis, lib, text, policies, steps):
     script = limits.Script(redis, lib, text, clock=True)
     core = limits.Core(lib, len(policies))
     life = core.life(policies)
@@ -65,7 +65,7 @@ def compare(redis, lib, text, policies, steps):
 @given(policies=st.lists(POLICY, min_size=1, max_size=3),
        steps=st.lists(STEP, min_size=1, max_size=30))
 def test_they_decide_alike(redis, lib, text, policies, steps):
-    compare(redis, lib, text, policies, steps)
+    check_alike(redis, lib, text, policies, steps)
 
 
 @settings(max_examples=25, deadline=None)
@@ -77,7 +77,7 @@ def test_they_decide_alike_over_many_slices(redis, lib, text, policy, steps,
     """Slices fill blocks, blocks fill the ring, and all of it is emptied
     again."""
     often = [dict(after=pace, cost=1, n=1, want=0, debt=0, back=0)] * 90
-    compare(redis, lib, text, [policy], often + steps + often)
+    check_alike(redis, lib, text, [policy], often + steps + often)
 
 
 @settings(max_examples=60, deadline=None)

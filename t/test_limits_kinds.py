@@ -176,7 +176,7 @@ def test_the_tightest_is_named_first(gate):
 
 def test_who_refused_is_in_the_log(gate):
     key = gate.key(limits={"default": "1r/m"})
-    statuses(gate, 2, LOADS, key=key)
+    assert statuses(gate, 2, LOADS, key=key) == [200, 429]
 
     gate.wait_log(rf'keygate answers 429 rate_limited to key "{key.id}" of '
                   rf'"{key.org}" by policy "default"')

@@ -51,7 +51,7 @@ ORG_WRONG = [
 ]
 
 
-def broken(gate, key, upstream):
+def check_broken(gate, key, upstream):
     """Asserts that a record cannot be used and that the log says so, without
     what no log may have; returns the line."""
     start = len(gate.log())
@@ -83,7 +83,7 @@ def write_org(gate, org, record):
 def test_key_that_is_no_record(gate, upstream, raw):
     key = gate.key()
     key.write(raw)
-    broken(gate, key, upstream)
+    check_broken(gate, key, upstream)
 
 
 @pytest.mark.parametrize("member", KEY_LACKS)
@@ -92,7 +92,7 @@ def test_key_that_lacks_a_member(gate, upstream, member):
     key.write(json.dumps({name: value for name, value in key.record.items()
                           if name != member}))
 
-    assert f'"{member}"' in broken(gate, key, upstream)
+    assert f'"{member}"' in check_broken(gate, key, upstream)
 
 
 @pytest.mark.parametrize("change", KEY_WRONG, ids=json.dumps)
@@ -100,7 +100,7 @@ def test_key_with_a_wrong_member(gate, upstream, change):
     key = gate.key()
     key.save(**change)
 
-    assert f'"{list(change)[0]}"' in broken(gate, key, upstream)
+    assert f'"{list(change)[0]}"' in check_broken(gate, key, upstream)
 
 
 @pytest.mark.parametrize("raw", NOT_RECORDS.values(), ids=NOT_RECORDS)
@@ -108,7 +108,7 @@ def test_organisation_that_is_no_record(gate, upstream, raw):
     key = gate.key()
     write_org(gate, key.org, raw)
 
-    assert key.org in broken(gate, key, upstream)
+    assert key.org in check_broken(gate, key, upstream)
 
 
 @pytest.mark.parametrize("member", ["v", "access"])
@@ -118,7 +118,7 @@ def test_organisation_that_lacks_a_member(gate, upstream, member):
     del record[member]
     write_org(gate, key.org, record)
 
-    assert f'"{member}"' in broken(gate, key, upstream)
+    assert f'"{member}"' in check_broken(gate, key, upstream)
 
 
 @pytest.mark.parametrize("change", ORG_WRONG, ids=json.dumps)
@@ -126,7 +126,7 @@ def test_organisation_with_a_wrong_member(gate, upstream, change):
     key = gate.key()
     write_org(gate, key.org, {"v": 1, "access": "live", **change})
 
-    assert f'"{list(change)[0]}"' in broken(gate, key, upstream)
+    assert f'"{list(change)[0]}"' in check_broken(gate, key, upstream)
 
 
 @pytest.mark.parametrize("kind", ["key", "org"])
@@ -139,7 +139,7 @@ def test_record_of_another_redis_type(gate, upstream, kind, command):
     gate.redis.client.delete(name)
     gate.redis.client.execute_command(command[0], name, *command[1:])
 
-    broken(gate, key, upstream)
+    check_broken(gate, key, upstream)
 
 
 @pytest.mark.parametrize("size", [20_000, 1_000_000])
@@ -152,7 +152,7 @@ def test_huge_record(gate, upstream, kind, size):
         write_org(gate, key.org, {"v": 1, "access": "live",
                                   "note": "a" * size})
 
-    broken(gate, key, upstream)
+    check_broken(gate, key, upstream)
 
 
 def test_unknown_and_null_members(gate):
@@ -172,10 +172,10 @@ def test_repaired_record_serves_at_once(gate, upstream):
     org = json.dumps({"v": 1, "access": "live"}).encode()
 
     key.write(b"{")
-    broken(gate, key, upstream)
+    check_broken(gate, key, upstream)
     key.save()
     write_org(gate, key.org, b"{")
-    broken(gate, key, upstream)
+    check_broken(gate, key, upstream)
     write_org(gate, key.org, org)
 
     assert gate.get(LOADS, key=key).status == 200

@@ -85,13 +85,13 @@ def relayed(make_gate, make_relay, redis):
     return node
 
 
-def warm(nodes, *keys):
+def check_admitted(nodes, *keys):
     for node in nodes:
         for key in keys:
             assert node.get(LOADS, key=key).status == 200
 
 
-def refused(nodes, key, within=AT_ONCE, status=401):
+def check_refused_soon(nodes, key, within=AT_ONCE, status=401):
     """Each node refuses the key from within seconds from now on."""
     end = time.monotonic() + within
 
@@ -134,20 +134,20 @@ def made_by_admin(node, org):
 def test_revoked_by_the_admin_interface_of_a_node(nodes, writer):
     key_id, token = made_by_admin(nodes[0], nodes[0].org())
     with Load(nodes):
-        warm(nodes, token)
+        check_admitted(nodes, token)
         assert nodes[writer].admin("DELETE", f"/keys/{key_id}").status == 200
-        refused(nodes, token)
+        check_refused_soon(nodes, token)
 
 
 @pytest.mark.parametrize("writer", [0, 1])
 def test_disabled_by_the_admin_interface_of_a_node(nodes, writer):
     key = nodes[0].key()
     with Load(nodes):
-        warm(nodes, key)
+        check_admitted(nodes, key)
         for access, status in (("disabled", 403), ("live", 200)):
             assert nodes[writer].admin("PATCH", f"/orgs/{key.org}", json={
                 "access": access}).status == 200
-            refused(nodes, key, status=status)
+            check_refused_soon(nodes, key, status=status)
 
 
 BY_REDIS = {
@@ -169,11 +169,11 @@ BY_REDIS = {
 def test_key_put_out_in_redis(nodes, how):
     key = nodes[0].key()
     with Load(nodes):
-        warm(nodes, key)
+        check_admitted(nodes, key)
         BY_REDIS[how](nodes[0].redis.client, key)
 
         # Redis tells of an expiry when it comes round to delete the key.
-        refused(nodes, key, AT_ONCE if how != "expires" else 2)
+        check_refused_soon(nodes, key, AT_ONCE if how != "expires" else 2)
 
 
 @pytest.mark.parametrize("access, status", [
@@ -182,41 +182,41 @@ def test_organisation_put_out_in_redis(nodes, access, status):
     keys = [nodes[0].key(mode="test")]
     keys.append(nodes[0].key(keys[0].org, mode="live"))
     with Load(nodes):
-        warm(nodes, *keys)
+        check_admitted(nodes, *keys)
         if access:
             write_org(nodes[0], keys[0].org, access)
         else:
             nodes[0].redis.client.delete(f"kg:org:{{{keys[0].org}}}")
         for key in keys:
-            refused(nodes, key, status=status)
+            check_refused_soon(nodes, key, status=status)
 
 
 def test_written_from_another_database(nodes, redis):
     """Its records are not ours, and nothing comes of them."""
     key = nodes[0].key()
-    warm(nodes, key)
+    check_admitted(nodes, key)
     other = redis.connect(db=3)
     other.set(key.name, json.dumps({**key.record, "revokedAt": PAST}))
     time.sleep(0.05)
-    warm(nodes, key)
+    check_admitted(nodes, key)
 
 
 def test_what_was_unknown_is_known(nodes):
     """An absence is no longer kept than a record."""
     key = nodes[0].key()
     key.delete()
-    refused(nodes, key)
+    check_refused_soon(nodes, key)
     key.save()
-    refused(nodes, key, status=200)
+    check_refused_soon(nodes, key, status=200)
 
 
 @pytest.mark.parametrize("command", ["flushall", "flushdb"])
 def test_everything_at_once(nodes, command):
     keys = [nodes[0].key() for _ in range(5)]
-    warm(nodes, *keys)
+    check_admitted(nodes, *keys)
     getattr(nodes[0].redis.client, command)()
     for key in keys:
-        refused(nodes, key)
+        check_refused_soon(nodes, key)
 
 
 def test_none_is_lost(nodes, redis):
@@ -239,14 +239,14 @@ def test_none_is_lost(nodes, redis):
                 node = nodes[i % 2]
                 if i % 3:
                     key = node.key()
-                    warm(nodes, key)
+                    check_admitted(nodes, key)
                     key.save(revokedAt=PAST)
-                    refused(nodes, key)
+                    check_refused_soon(nodes, key)
                 else:
                     key_id, token = made_by_admin(node, node.org())
-                    warm(nodes, token)
+                    check_admitted(nodes, token)
                     node.admin("DELETE", f"/keys/{key_id}")
-                    refused(nodes, token)
+                    check_refused_soon(nodes, token)
         finally:
             ending.set()
             killer.join()
@@ -294,7 +294,7 @@ def test_another_namespace_is_told_of_its_own(make_gate, make_relay, redis):
     node = make_gate(redis_url=relay.url, **NODE)
     key = node.key()
     node.watched()
-    warm([node], key)
+    check_admitted([node], key)
     client = redis.connect()
 
     for name in ("kgx:key:{%s}", "k:key:{%s}", "x:kg:key:{%s}",
@@ -311,10 +311,10 @@ def test_another_namespace_is_told_of_its_own(make_gate, make_relay, redis):
         client.delete(name)
     time.sleep(0.1)
 
-    warm([node], key)
+    check_admitted([node], key)
     assert relay.count("GET") == 2
     key.save(revokedAt=PAST)
-    refused([node], key)
+    check_refused_soon([node], key)
 
 
 # The fill race: the reply to a lookup is late, and the change comes between.
@@ -322,10 +322,10 @@ def test_another_namespace_is_told_of_its_own(make_gate, make_relay, redis):
 @pytest.mark.parametrize("what", ["key", "org", "absence", "flush"])
 def test_old_record_does_not_stay(relayed, what):
     key, other = relayed.key(), relayed.key()
-    warm([relayed], other)
+    check_admitted([relayed], other)
     if what == "org":                   # the key is cached already
         relayed.watched()
-        warm([relayed], key)
+        check_admitted([relayed], key)
         write_org(relayed, key.org, "live")
     if what == "absence":
         key.delete()
@@ -362,40 +362,40 @@ def test_silently_cut(relayed, wait):
     """The connection stands and nothing comes: the heartbeat finds out."""
     keys = [relayed.key() for _ in range(4)]
     relayed.watched()
-    warm([relayed], *keys)
+    check_admitted([relayed], *keys)
 
     relayed.relay.deafen()
     time.sleep(wait)
     keys[0].save(revokedAt=PAST)
-    refused([relayed], keys[0], SILENT)
+    check_refused_soon([relayed], keys[0], SILENT)
 
     keys[1].save(revokedAt=PAST)        # it knows by now
-    refused([relayed], keys[1])
+    check_refused_soon([relayed], keys[1])
     time.sleep(0.5)
     keys[2].delete()
-    refused([relayed], keys[2])
+    check_refused_soon([relayed], keys[2])
 
     relayed.relay.thaw()
     relayed.watched()
     before = relayed.relay.count("GET")
     for _ in range(4):
-        warm([relayed], keys[3])
+        check_admitted([relayed], keys[3])
     assert relayed.relay.count("GET") <= before + 2
     keys[3].save(revokedAt=PAST)
-    refused([relayed], keys[3])
+    check_refused_soon([relayed], keys[3])
 
 
 def test_silently_cut_and_nobody_notices(relayed):
     """Its worker has stopped too, and no other hears: trust has an end."""
     key = relayed.key()
     pid = watcher(relayed)
-    warm([relayed], key)
+    check_admitted([relayed], key)
 
     relayed.relay.deafen()
     os.kill(pid, signal.SIGSTOP)
     try:
         key.save(revokedAt=PAST)
-        refused([relayed], key, SILENT)
+        check_refused_soon([relayed], key, SILENT)
     finally:
         os.kill(pid, signal.SIGCONT)
         relayed.relay.thaw()
@@ -403,42 +403,42 @@ def test_silently_cut_and_nobody_notices(relayed):
 
 def test_watcher_is_killed(nodes):
     node, (key, other) = nodes[0], (nodes[0].key() for _ in range(2))
-    warm(nodes, key, other)
+    check_admitted(nodes, key, other)
     pid = watcher(node)
     node.expect(rf"worker process {pid} exited on signal 9\b")
 
     os.kill(pid, signal.SIGKILL)
     key.save(revokedAt=PAST)
     node.watched(0.6)                   # not when it has been silent for 1 s
-    refused(nodes, key)
+    check_refused_soon(nodes, key)
 
     wait_for(lambda: pid not in node.workers() and len(node.workers()) == 2,
              5, "new worker")
     assert watcher(node) != pid
     other.save(revokedAt=PAST)
-    refused(nodes, other)
+    check_refused_soon(nodes, other)
 
 
 def test_watcher_is_stopped(nodes):
     """Another takes over, and when it goes on it does no harm."""
     node, keys = nodes[0], [nodes[0].key() for _ in range(4)]
-    warm(nodes, *keys)
+    check_admitted(nodes, *keys)
     pid = watcher(node)
 
     os.kill(pid, signal.SIGSTOP)
     try:
         keys[0].save(revokedAt=PAST)
-        refused(nodes, keys[0], SILENT)
+        check_refused_soon(nodes, keys[0], SILENT)
         wait_for(lambda: watcher(node) != pid, 5, "another watcher")
         keys[1].save(revokedAt=PAST)
-        refused(nodes, keys[1])
+        check_refused_soon(nodes, keys[1])
     finally:
         os.kill(pid, signal.SIGCONT)
 
     for key in keys[2:]:
         time.sleep(0.3)
         key.save(revokedAt=PAST)
-        refused(nodes, key)
+        check_refused_soon(nodes, key)
     assert watcher(node) != pid
     wait_for(lambda: len(tellers(node.redis)) == 2, 2, "one a node")
 
@@ -457,10 +457,10 @@ def test_reload(nodes):
         try:
             for _ in range(25):
                 key = node.key()
-                warm(nodes, key)
+                check_admitted(nodes, key)
                 time.sleep(random.uniform(0, 0.1))
                 key.save(revokedAt=PAST)
-                refused(nodes, key)
+                check_refused_soon(nodes, key)
         finally:
             ending.set()
             reloading.join()
@@ -473,7 +473,7 @@ def test_old_worker_that_stays_for_a_request(nodes, upstream):
     """It gives up the watch at once, and holds it from nobody."""
     node = nodes[0]
     slow, key = node.key(), node.key()
-    warm(nodes, key)
+    check_admitted(nodes, key)
     old = node.workers()
     upstream.answer(hang=True, path="slow")
     clients = [node.connect() for _ in range(4)]
@@ -487,7 +487,7 @@ def test_old_worker_that_stays_for_a_request(nodes, upstream):
     node.watched(1)
     assert watcher(node) not in old
     key.save(revokedAt=PAST)
-    refused(nodes, key)
+    check_refused_soon(nodes, key)
 
     upstream.release()
     assert [client.read().status for client in clients] == [200] * 4
@@ -501,18 +501,18 @@ def test_redis_is_restarted(make_gate, make_redis):
     key, other = nodes[0].key(), nodes[0].key()
     for node in nodes:
         node.watched()
-    warm(nodes, key, other)
+    check_admitted(nodes, key, other)
 
     with redis.stopped():
-        warm(nodes, key)                # keys=stale:
+        check_admitted(nodes, key)                # keys=stale:
     for node in nodes:
         node.watched()
     redis.client.set(key.name, json.dumps({**key.record, "revokedAt": PAST}))
-    refused(nodes, key)
-    warm(nodes, other)
+    check_refused_soon(nodes, key)
+    check_admitted(nodes, other)
 
     redis.restart(empty=True)
-    refused(nodes, other, 3)
+    check_refused_soon(nodes, other, 3)
 
 
 def test_redis_is_frozen(make_gate, make_redis):
@@ -521,23 +521,23 @@ def test_redis_is_frozen(make_gate, make_redis):
     key, other = nodes[0].key(), nodes[0].key()
     for node in nodes:
         node.watched()
-    warm(nodes, key, other)
+    check_admitted(nodes, key, other)
 
     with redis.frozen():
         time.sleep(1.2)
-        warm(nodes, key)
+        check_admitted(nodes, key)
     for node in nodes:
         node.watched()
-    warm(nodes, other)
+    check_admitted(nodes, other)
     key.save(revokedAt=PAST)
-    refused(nodes, key)
+    check_refused_soon(nodes, key)
 
 
 def test_revoked_while_a_node_cannot_reach_redis(nodes, relayed):
     """Then it goes on for keys=stale:, and no longer than that lasts."""
     key, other = relayed.key(), relayed.key()
     relayed.watched()
-    warm([relayed], key, other)
+    check_admitted([relayed], key, other)
 
     relayed.relay.refuse()
     key.save(revokedAt=PAST)
@@ -545,8 +545,8 @@ def test_revoked_while_a_node_cannot_reach_redis(nodes, relayed):
     assert relayed.get(LOADS, key=key).status == 200
 
     relayed.relay.accept()
-    refused([relayed], key, 3)
-    warm([relayed], other)
+    check_refused_soon([relayed], key, 3)
+    check_admitted([relayed], other)
 
 
 def test_stale_counts_from_what_was_known_last(make_gate, make_redis):
@@ -557,7 +557,7 @@ def test_stale_counts_from_what_was_known_last(make_gate, make_redis):
         "outage": "keygate_outage keys=stale:1s limits=allow;"})
     key = node.key()
     node.watched()
-    warm([node], key)
+    check_admitted([node], key)
     time.sleep(1.5)                     # over valid= and keys=stale:
 
     with redis.frozen():

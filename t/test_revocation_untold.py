@@ -38,12 +38,12 @@ def untold(make_gate, make_redis):
     return make
 
 
-def warm(nodes, key):
+def check_admitted(nodes, key):
     for node in nodes:
         assert node.get(LOADS, key=key).status == 200
 
 
-def refused(nodes, key, within=AT_ONCE, status=401):
+def check_refused_soon(nodes, key, within=AT_ONCE, status=401):
     for node in nodes:
         wait_for(lambda node=node: node.get(LOADS, key=key).status == status,
                  within, "refusal")
@@ -60,14 +60,14 @@ def test_our_own_writers_tell(untold, acl):
     org = nodes[0].org()
     made = nodes[0].admin("POST", f"/orgs/{org}/keys", json={
         "mode": "test", "scopes": ["loads:read"]}).json()
-    warm(nodes, made["token"])
+    check_admitted(nodes, made["token"])
 
     for access, status in (("disabled", 403), ("live", 200)):
         assert nodes[0].admin("PATCH", f"/orgs/{org}", json={
             "access": access}).status == 200
-        refused(nodes, made["token"], status=status)
+        check_refused_soon(nodes, made["token"], status=status)
     assert nodes[1].admin("DELETE", f"/keys/{made['id']}").status == 200
-    refused(nodes, made["token"])
+    check_refused_soon(nodes, made["token"])
 
     for node in nodes:
         node.wait_log(r"keygate: \S+ refuses tracking \(NOPERM .*\): changes "
@@ -77,15 +77,15 @@ def test_our_own_writers_tell(untold, acl):
 def test_others_may_tell(untold):
     nodes = untold()
     key = nodes[0].key()
-    warm(nodes, key)
+    check_admitted(nodes, key)
     key.save(revokedAt=PAST)
-    warm(nodes, key)                    # nobody said anything
+    check_admitted(nodes, key)                    # nobody said anything
     for name in ("", "x", "kg:key:{}", "kg:key:{%s" % key.digest, "\0\xff",
                  "kg:org:{" + "a" * 5000 + "}"):
         nodes[0].redis.client.publish("kg:changed", name)
-    warm(nodes, key)
+    check_admitted(nodes, key)
     nodes[0].redis.client.publish("kg:changed", key.name)
-    refused(nodes, key)
+    check_refused_soon(nodes, key)
 
 
 @pytest.mark.parametrize("acl", [NO_TRACKING, NOTHING])
@@ -93,27 +93,27 @@ def test_others_are_bound_by_valid(untold, acl):
     nodes = untold(acl, valid="700ms")
     key, disabled, unknown = (nodes[0].key() for _ in range(3))
     unknown.delete()
-    warm(nodes, key)
-    warm(nodes, disabled)
-    refused(nodes, unknown)
+    check_admitted(nodes, key)
+    check_admitted(nodes, disabled)
+    check_refused_soon(nodes, unknown)
     key.save(revokedAt=PAST)
     unknown.save()
     nodes[0].redis.client.set(f"kg:org:{{{disabled.org}}}", json.dumps(
         {"v": 1, "access": "disabled"}))
-    refused(nodes, key, 0.7 + AT_ONCE)
-    refused(nodes, disabled, 0.7 + AT_ONCE, 403)
-    refused(nodes, unknown, 0.7 + AT_ONCE, 200)
+    check_refused_soon(nodes, key, 0.7 + AT_ONCE)
+    check_refused_soon(nodes, disabled, 0.7 + AT_ONCE, 403)
+    check_refused_soon(nodes, unknown, 0.7 + AT_ONCE, 200)
 
 
 def test_not_even_our_own_writers_can_tell(untold):
     """This node knows what it wrote, the other by valid=."""
     nodes = untold(NOTHING, valid="700ms")
     key = nodes[0].key()
-    warm(nodes, key)
+    check_admitted(nodes, key)
     assert nodes[0].admin("PATCH", f"/orgs/{key.org}", json={
         "access": "disabled"}).status == 200
     assert nodes[0].get(LOADS, key=key).status == 403
-    refused(nodes, key, 0.7 + AT_ONCE, 403)
+    check_refused_soon(nodes, key, 0.7 + AT_ONCE, 403)
     for node in nodes:
         node.wait_log("refuses tracking .* by any writer on another node")
 
@@ -121,10 +121,10 @@ def test_not_even_our_own_writers_can_tell(untold):
 def test_lookups_are_saved_all_the_same(untold):
     nodes = untold()
     key = nodes[0].key()
-    warm(nodes, key)
+    check_admitted(nodes, key)
     before = nodes[0].redis.calls("get")
     for _ in range(5):
-        warm(nodes, key)
+        check_admitted(nodes, key)
 
     assert nodes[0].redis.calls("get") == before
 
@@ -139,14 +139,14 @@ def test_told_of_nothing_while_the_connection_is_away(untold):
 
     for i in range(6):
         access, status = (("disabled", 403), ("live", 200))[i % 2]
-        refused(nodes, made["token"], status=(200, 403)[i % 2])
+        check_refused_soon(nodes, made["token"], status=(200, 403)[i % 2])
         before = [begun(node) for node in nodes]
         client.client_kill_filter(_type="pubsub")
         assert nodes[0].admin("PATCH", f"/orgs/{org}", json={
             "access": access}).status == 200
         wait_for(lambda: all(begun(node) > n for node, n
                              in zip(nodes, before)), 5, "watch")
-        refused(nodes, made["token"], status=status)
+        check_refused_soon(nodes, made["token"], status=status)
 
 
 def test_tracking_is_used_once_it_is_allowed(untold):
@@ -158,6 +158,6 @@ def test_tracking_is_used_once_it_is_allowed(untold):
         node.wait_log("tells of every change")
         node.watched()
     key = nodes[0].key()
-    warm(nodes, key)
+    check_admitted(nodes, key)
     key.save(revokedAt=PAST)
-    refused(nodes, key)
+    check_refused_soon(nodes, key)
