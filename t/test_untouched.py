@@ -24,7 +24,7 @@ def headers(answer):
                   if n.lower() not in OURS)
 
 
-def same(gate, method="GET", sent=(), **how):
+def check_same(gate, method="GET", sent=(), **how):
     """The gate's answer, after it was held against a bare proxy's."""
     ours = gate.request(method, LOADS, key=gate.key(), headers=sent, **how)
     bare = gate.request(method, BARE, headers=sent, **how)
@@ -46,7 +46,7 @@ def test_bodies(gate, upstream, size, chunked):
     upstream.answer(200, {"Content-Type": "application/octet-stream"},
                     BODY[:size], chunked=chunked)
 
-    assert same(gate).body == BODY[:size]
+    assert check_same(gate).body == BODY[:size]
 
 
 @pytest.mark.parametrize("status, sent", [
@@ -68,7 +68,7 @@ def test_bodies(gate, upstream, size, chunked):
 def test_statuses_and_headers(gate, upstream, status, sent):
     upstream.answer(status, sent, None if status in (204, 304) else b"body")
 
-    answer = same(gate)
+    answer = check_same(gate)
     for name, value in sent:
         assert value in answer.all(name)
 
@@ -77,7 +77,7 @@ def test_statuses_and_headers(gate, upstream, status, sent):
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
 def test_methods_and_versions(gate, upstream, method, version):
     upstream.answer(200, {"ETag": '"a"'}, BODY[:10000], chunked=True)
-    same(gate, method, version=version)
+    check_same(gate, method, version=version)
 
 
 @pytest.mark.parametrize("wanted", ["bytes=0-9", "bytes=5-", "bytes=-3",
@@ -89,7 +89,7 @@ def test_ranges_that_nginx_makes(make_gate, upstream, wanted):
             "%%PROXY%%", "proxy_force_ranges on; %%PROXY%%")))
     upstream.answer(200, {"ETag": '"a"'}, b"0123456789")
 
-    answer = same(gate, sent={"Range": wanted})
+    answer = check_same(gate, sent={"Range": wanted})
     single = wanted.startswith("bytes") and "," not in wanted
     assert answer.status == (206 if single else 200)
 
@@ -97,19 +97,19 @@ def test_ranges_that_nginx_makes(make_gate, upstream, wanted):
 def test_range_of_the_upstream(gate, upstream):
     upstream.answer(206, {"Content-Range": "bytes 0-3/10"}, b"0123")
 
-    assert same(gate, sent={"Range": "bytes=0-3"}).status == 206
+    assert check_same(gate, sent={"Range": "bytes=0-3"}).status == 206
 
 
 def test_conditional_request(gate, upstream):
     upstream.answer(200, {"ETag": '"abc"'}, b"body")
 
-    assert same(gate, sent={"If-None-Match": '"abc"'}).status in (200, 304)
+    assert check_same(gate, sent={"If-None-Match": '"abc"'}).status in (200, 304)
 
 
 def test_gzip_of_the_upstream(gate, upstream):
     upstream.answer(body=BODY[:9000], gzip=True)
 
-    assert gzip.decompress(same(gate).body) == BODY[:9000]
+    assert gzip.decompress(check_same(gate).body) == BODY[:9000]
 
 
 def test_gzip_of_nginx(make_gate, upstream):
@@ -117,7 +117,7 @@ def test_gzip_of_nginx(make_gate, upstream):
                           "gzip_min_length 1;", **GATE)
     upstream.answer(body=b"a" * 9000)
 
-    answer = same(gate, sent={"Accept-Encoding": "gzip"})
+    answer = check_same(gate, sent={"Accept-Encoding": "gzip"})
     assert answer.get("Content-Encoding") == "gzip"
 
 
@@ -128,7 +128,7 @@ def test_gzip_of_nginx(make_gate, upstream):
         "cut off", "large cut off", "less than it says", "no length"])
 def test_success_cut_off(gate, upstream, how):
     upstream.answer(**how)
-    same(gate)
+    check_same(gate)
 
 
 def test_unbuffered(make_gate, upstream):

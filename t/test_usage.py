@@ -64,7 +64,7 @@ def seen(redis, key):
                 for name, value in fields.items()}
 
 
-def settled(redis, key, expected, timeout=6):
+def check_counted(redis, key, expected, timeout=6):
     """Waits for as many requests to be counted, and that none follows."""
     wait_for(lambda: total(redis, key) >= expected, timeout,
              f"{expected} requests counted, but {counts(redis, key)}")
@@ -138,7 +138,7 @@ def test_who_is_not_known_is_not_counted(gate, redis):
     gate.get("/health/api", key=marker)
     gate.get(LOADS, key=marker)
 
-    settled(redis, marker, 1)
+    check_counted(redis, marker, 1)
     new = set(redis.client.keys("kg:usage:*")) - before
     assert all(marker.id in name.decode() for name in new)
     assert redis.client.exists(f"kg:seen:{{{revoked.id}}}") == 0
@@ -148,7 +148,7 @@ def test_organisation_without_access_is_forbidden(gate, redis):
     key = gate.key(access="disabled")
     gate.get(LOADS, key=key)
 
-    settled(redis, key, 1)
+    check_counted(redis, key, 1)
     assert counts(redis, key) == {"GET /v1/loads|forbidden": 1}
 
 
@@ -158,7 +158,7 @@ def test_redirected_request_counts_once(gate, upstream, redis):
     upstream.answer(404, path="/v1/carriers")
     assert gate.get("/v1/carriers", key=key).status == 200
 
-    settled(redis, key, 1)
+    check_counted(redis, key, 1)
     assert counts(redis, key) == {"GET /v1/carriers|ok": 1}
 
 
@@ -170,7 +170,7 @@ def test_client_that_leaves_is_counted(gate, upstream, redis):
                     f"Authorization: Bearer {key.token}\r\n\r\n".encode())
         upstream.wait()
 
-    settled(redis, key, 1)
+    check_counted(redis, key, 1)
     assert counts(redis, key) == {"GET /v1/tracking/:loadId|client_error": 1}
 
 
@@ -178,7 +178,7 @@ def test_counts_expire(gate, redis):
     key = gate.key()
     days = {day_of(utc())}
     gate.get(LOADS, key=key)
-    settled(redis, key, 1)
+    check_counted(redis, key, 1)
     days.add(day_of(utc()))
 
     name, = redis.client.keys(f"kg:usage:{{{key.id}}}:*")
@@ -195,11 +195,11 @@ def test_last_used(gate, redis):
     key = gate.key()
     start = utc().replace(microsecond=0)
     gate.get(LOADS, key=key)
-    settled(redis, key, 1)
+    check_counted(redis, key, 1)
     first, _ = seen(redis, key)
     time.sleep(1.1)
     gate.get(LOADS, key=key)
-    settled(redis, key, 2)
+    check_counted(redis, key, 2)
     second, _ = seen(redis, key)
 
     form = "%Y-%m-%dT%H:%M:%S%z"
@@ -219,7 +219,7 @@ def test_last_addresses(gate, redis):
             n += 1
         time.sleep(1.1)
 
-    settled(redis, key, n)
+    check_counted(redis, key, n)
     at, addresses = seen(redis, key)
     assert set(addresses) in [
         {"203.0.113.2", "2001:db8::1", "198.51.100.7", other}
@@ -233,11 +233,11 @@ def test_addresses_of_two_nodes(gate, make_gate, redis):
     key = gate.key()
     for i in range(3):
         gate.get(LOADS, key=key, headers={"X-Real-IP": f"203.0.113.{i}"})
-    settled(redis, key, 3)
+    check_counted(redis, key, 3)
     time.sleep(1.1)
     for i in range(3):
         other.get(LOADS, key=key, headers={"X-Real-IP": f"198.51.100.{i}"})
-    settled(redis, key, 6)
+    check_counted(redis, key, 6)
 
     _, addresses = seen(redis, key)
     assert len(addresses) == 4
@@ -254,7 +254,7 @@ def test_two_nodes_of_two_workers(make_gate, redis):
     for _ in range(4):
         ask(gates, key, 100)
 
-    settled(redis, key, 400)
+    check_counted(redis, key, 400)
     assert counts(redis, key) == {"GET /v1/loads|ok": 400}
 
 
@@ -266,7 +266,7 @@ def test_killed_workers_lose_nothing(make_gate, redis):
     ask([gate], key, 50)
     kill_workers(gate)
 
-    settled(redis, key, 100, timeout=12)
+    check_counted(redis, key, 100, timeout=12)
 
 
 def test_workers_killed_while_they_send(make_gate, make_relay, redis):
@@ -281,7 +281,7 @@ def test_workers_killed_while_they_send(make_gate, make_relay, redis):
         kill_workers(gate)
 
     for key in keys:
-        settled(redis, key, 4, timeout=12)
+        check_counted(redis, key, 4, timeout=12)
 
 
 def test_reload_loses_nothing(make_gate, redis):
@@ -292,7 +292,7 @@ def test_reload_loses_nothing(make_gate, redis):
     gate.reload()
     ask([gate], key, 30)
 
-    settled(redis, key, 60)
+    check_counted(redis, key, 60)
 
 
 def test_quit_sends_what_there_is(make_gate, redis):
@@ -345,7 +345,7 @@ def test_redis_that_is_away_loses_nothing(make_gate, make_redis, fault):
         redis.start()
 
     for key in keys:
-        settled(redis, key, 30, timeout=12)
+        check_counted(redis, key, 30, timeout=12)
 
 
 def test_replies_that_are_lost_add_nothing_twice(make_gate, make_relay,
@@ -362,7 +362,7 @@ def test_replies_that_are_lost_add_nothing_twice(make_gate, make_relay,
         relay.delay = 0
         relay.cut()
 
-    settled(redis, key, 100, timeout=12)
+    check_counted(redis, key, 100, timeout=12)
 
 
 def test_key_redis_refuses_keeps_no_other(gate, redis):
@@ -375,11 +375,11 @@ def test_key_redis_refuses_keeps_no_other(gate, redis):
         redis.client.set(name, "x")
     gate.get(LOADS, key=bad)
     gate.get(LOADS, key=good)
-    settled(redis, good, 1)
+    check_counted(redis, good, 1)
     gate.wait_log("refused usage")
 
     redis.client.delete(*names)
-    settled(redis, bad, 1)
+    check_counted(redis, bad, 1)
 
 
 # The table's bound.
@@ -414,7 +414,7 @@ def test_full_table_loses_what_is_new_and_says_how_much(make_gate,
 
     late = gate.key(org)
     gate.get(LOADS, key=late)
-    settled(redis, late, 1)
+    check_counted(redis, late, 1)
 
 
 def test_table_that_is_half_full_is_sent_sooner(make_gate, redis):
@@ -429,7 +429,7 @@ def test_table_that_is_half_full_is_sent_sooner(make_gate, redis):
     for key in many:
         gate.get(LOADS, key=key)
 
-    settled(redis, few[0], 1)
+    check_counted(redis, few[0], 1)
 
 
 def test_routes_keep_their_counts_over_a_reload(make_gate, redis):
@@ -446,7 +446,7 @@ def test_routes_keep_their_counts_over_a_reload(make_gate, redis):
     gate.get(LOADS, key=key)
     gate.get("/v1/customers", key=key)
 
-    settled(redis, key, 6)
+    check_counted(redis, key, 6)
     assert counts(redis, key) == {"GET /v1/customers|ok": 4,
                                   "GET /v1/new|ok": 1,
                                   "GET /v1/loads|ok": 1}
@@ -472,11 +472,11 @@ def test_documented_user_may_do_all_that_is_needed(make_gate, make_redis):
     key = gate.key()
     for i in range(6):
         gate.get(LOADS, key=key)
-    settled(redis, key, 6)
+    check_counted(redis, key, 6)
     redis.client.hset(f"kg:seen:{{{key.id}}}", mapping={
         f"address:203.0.113.{i}": "2026-01-01T00:00:00Z" for i in range(6)})
     gate.get(LOADS, key=key)
-    settled(redis, key, 7)
+    check_counted(redis, key, 7)
 
     assert len(seen(redis, key)[1]) == 4
     assert "NOPERM" not in gate.log()
@@ -497,4 +497,4 @@ def test_terminated_worker_leaves_it_to_others(make_gate, redis):
     ask([gate], key, 20)
     gate.kill_worker(how=signal.SIGTERM)
 
-    settled(redis, key, 20, timeout=12)
+    check_counted(redis, key, 20, timeout=12)

@@ -3,7 +3,7 @@ midnight, and no room left."""
 
 import pytest
 
-from zone_programs import build, run
+from zone_programs import build, check_run
 
 pytestmark = pytest.mark.dynamic
 
@@ -16,12 +16,12 @@ def program(tmp_path_factory):
 def test_workers_killed_anywhere_lose_nothing(program):
     """In a lock as well, and while a flight is on its way: each request that
     was counted is added, and once."""
-    assert "inside a lock" in run(program, "kill", "6")
+    assert "inside a lock" in check_run(program, "kill", "6")
 
 
 def test_midnight(program):
-    run(program, "days")
+    check_run(program, "days")
 
 
 def test_no_room(program):
-    run(program, "full")
+    check_run(program, "full")

@@ -3,7 +3,7 @@ a lookup costs, who asks Redis, and workers killed wherever they are."""
 
 import pytest
 
-from zone_programs import build, run
+from zone_programs import build, check_run
 
 pytestmark = pytest.mark.dynamic
 
@@ -19,32 +19,32 @@ def workers(tmp_path_factory):
 
 
 def test_the_least_recently_used_go_first(records):
-    run(records, "lru")
+    check_run(records, "lru")
 
 
 def test_absences_have_their_share_and_no_more(records):
     """A flood of unknown keys pushes out no record."""
-    run(records, "absences")
+    check_run(records, "absences")
 
 
 def test_a_full_zone_goes_on(records):
-    run(records, "full")
+    check_run(records, "full")
 
 
 def test_a_warm_lookup_takes_one_lock_of_one_shard(records):
-    run(records, "locks")
+    check_run(records, "locks")
 
 
 @pytest.mark.parametrize("megabytes", [16, 64, 320])
 def test_a_typical_key_costs_at_most_256_bytes(records, megabytes):
     """Of the whole zone, with all else that is in it."""
-    assert 0 < int(run(records, "room", str(megabytes))) <= 256
+    assert 0 < int(check_run(records, "room", str(megabytes))) <= 256
 
 
 def test_of_several_workers_one_asks(workers):
-    run(workers, "asked")
+    check_run(workers, "asked")
 
 
 def test_workers_killed_anywhere_hang_nobody(workers):
     """In a lock as well: its shard is emptied, the others stay."""
-    assert "inside a lock" in run(workers, "kill", "6")
+    assert "inside a lock" in check_run(workers, "kill", "6")

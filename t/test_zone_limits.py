@@ -2,7 +2,7 @@
 
 import pytest
 
-from zone_programs import build, run
+from zone_programs import build, check_run
 
 pytestmark = pytest.mark.dynamic
 
@@ -14,14 +14,14 @@ def program(tmp_path_factory):
 
 def test_two_leases_that_end_at_once_both_go_back(program):
     """What the smaller had left was lost until the window had passed."""
-    run(program, "back")
+    check_run(program, "back")
 
 
 def test_what_one_who_died_has_torn_is_forgotten(program):
     """A lease would be there twice over; the others' stay."""
-    run(program, "torn")
+    check_run(program, "torn")
 
 
 def test_workers_killed_anywhere_use_no_more_than_was_leased(program):
     """In a lock as well, and nobody hangs there."""
-    assert "inside a lock" in run(program, "kill", "4")
+    assert "inside a lock" in check_run(program, "kill", "4")

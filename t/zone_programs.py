@@ -32,7 +32,7 @@ def build(folder, *sources):
     return path
 
 
-def run(program, *words):
+def check_run(program, *words):
     done = subprocess.run([program, *words], check=False, timeout=60,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
