@@ -2,7 +2,7 @@
 /*
  * Upstream errors of any bytes: what comes out is always JSON with a code, a
  * message, retryable and the request id, and of an envelope every member but
- * retryable is what it was.
+ * retryable and an empty message is what it was.
  *
  * Of a problem it is the same one level up.
  *
@@ -127,6 +127,13 @@ check_kept(const kg_str_t *body, json_t *shaped)
 
         (void) json_object_del(error, "retryable");
         (void) json_object_del(shaped, "retryable");
+
+        /* words that are none are the status's */
+
+        if (json_string_length(json_object_get(error, "message")) == 0) {
+            (void) json_object_del(error, "message");
+            (void) json_object_del(shaped, "message");
+        }
 
         /* a link that is none is left out */
 
