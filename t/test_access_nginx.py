@@ -97,7 +97,8 @@ def targets(upstream):
 
 def logged(gate, target, times=1):
     """What the access log's last line about a target says; nginx writes it
-    after the answer, so it is waited for."""
+    after the answer, and two workers in either order, so each is waited for
+    before the next request is sent."""
     def read():
         with open(gate.path("vars.log"), encoding="utf-8") as file:
             lines = [line.rstrip("\n").split("|") for line in file]
@@ -203,9 +204,10 @@ def test_dry_run_limits_nobody_and_says_so(gate):
     key = gate.key(limits={"default": "1r/m"})
     mark = "/t/dry?" + records.base62(8)
 
-    assert [gate.get(mark, key=key).status for _ in range(3)] == [200] * 3
+    for nth in range(3):
+        assert gate.get(mark, key=key).status == 200
+        seen = logged(gate, mark, nth + 1)
 
-    seen = logged(gate, mark, 3)
     assert (seen["verdict"], seen["policy"]) == ("rate_limited", "default")
 
 
@@ -484,6 +486,7 @@ def test_variables_of_a_stranger(gate):
 def test_variables_of_a_refusal(gate):
     key = gate.key(limits={"default": "1r/m"})
     gate.get("/t/spent", key=key)
+    logged(gate, "/t/spent")
     gate.get("/t/spent", key=key)
     seen = logged(gate, "/t/spent", 2)
 
