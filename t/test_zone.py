@@ -15,7 +15,8 @@ def records(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("zone"), "workers.c", "filled.c")
+    return build(tmp_path_factory.mktemp("zone"), "workers.c", "filled.c",
+                 "killed.c")
 
 
 def test_the_least_recently_used_go_first(records):

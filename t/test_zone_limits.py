@@ -9,7 +9,8 @@ pytestmark = pytest.mark.dynamic
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("zone"), "limits.c", "filled.c")
+    return build(tmp_path_factory.mktemp("zone"), "limits.c", "filled.c",
+                 "killed.c")
 
 
 def test_two_leases_that_end_at_once_both_go_back(program):

@@ -8,11 +8,10 @@
  *     limits kill SECONDS  workers that die: nobody hangs or uses too much
  */
 
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 
 #include "filled.h"
+#include "killed.h"
 
 
 #define LIFE   1000000
@@ -24,14 +23,14 @@
 
 /* Of each who is limited, what Redis has leased, and what was used of it. */
 typedef struct {
-    ngx_atomic_t       leased[NAMES];
-    ngx_atomic_t       used[NAMES];
-    volatile uint64_t  turns[2];
+    ngx_atomic_t  leased[NAMES];
+    ngx_atomic_t  used[NAMES];
 } progress_t;
 
 
 static kg_zone_limits_t  limits = { "somebody's", 1, 1, 1, LIFE };
 static uint64_t          now = 5000000;
+static ngx_uint_t        inside;    /* of a lock died so many */
 
 
 static void
@@ -185,18 +184,17 @@ monotonic(void)
 /* A worker: uses leases, and asks for others. */
 
 static void
-work(progress_t *progress, ngx_uint_t me, unsigned seed)
+work(volatile uint64_t *turns, void *memory)
 {
     uint32_t                  n;
     ngx_uint_t                i;
+    progress_t               *progress;
     kg_limit_ask_t            ask;
     kg_limit_answer_t         answer;
     kg_zone_limits_known_t    known;
     kg_zone_limits_verdict_t  verdict;
 
-    ngx_pid = getpid();
-    srand(seed);
-
+    progress = memory;
     limits.life = SHORT;
 
     for ( ;; ) {
@@ -213,7 +211,7 @@ work(progress_t *progress, ngx_uint_t me, unsigned seed)
             }
         }
 
-        progress->turns[me]++;
+        ++*turns;
 
         if (verdict == KG_ZONE_LIMITS_LEASED) {
             continue;
@@ -236,22 +234,6 @@ work(progress_t *progress, ngx_uint_t me, unsigned seed)
 }
 
 
-static void
-wait_for_turns(const progress_t *progress, ngx_uint_t who, pid_t pid)
-{
-    uint64_t    then;
-    ngx_uint_t  i;
-
-    then = progress->turns[who];
-
-    for (i = 0; progress->turns[who] < then + 1000; i++) {
-        check(i < 10000);
-        check(waitpid(pid, NULL, WNOHANG) == 0);
-        usleep(1000);
-    }
-}
-
-
 static ngx_uint_t
 locks_held(void)
 {
@@ -268,47 +250,30 @@ locks_held(void)
 
 
 static void
+killed(ngx_uint_t alive)
+{
+    if (alive == 0) {
+        inside += locks_held();
+    }
+
+    kg_zone_recover(zone, &log_all);
+
+    check(alive || locks_held() == 0);
+}
+
+
+static void
 test_kill(int seconds)
 {
-    pid_t        workers[2];
-    time_t       end;
+    unsigned     kills;
     uint64_t     leased, used;
-    ngx_uint_t   i, kills, inside;
+    ngx_uint_t   i;
     progress_t  *progress;
 
     make_zone(MB);
 
     progress = share(sizeof(progress_t));
-    kills = 0;
-    inside = 0;
-
-    for (end = time(NULL) + seconds; time(NULL) < end; kills++) {
-
-        for (i = 0; i < 2; i++) {
-            workers[i] = fork();
-            check(workers[i] != -1);
-
-            if (workers[i] == 0) {
-                work(progress, i, (unsigned) (2 * kills + i + 1));
-            }
-        }
-
-        wait_for_turns(progress, 0, workers[0]);
-        usleep(rand() % 2000);
-
-        kill(workers[0], SIGKILL);
-        waitpid(workers[0], NULL, 0);
-        kg_zone_recover(zone, &log_all);
-
-        wait_for_turns(progress, 1, workers[1]);
-
-        kill(workers[1], SIGKILL);
-        waitpid(workers[1], NULL, 0);
-
-        inside += locks_held();
-        kg_zone_recover(zone, &log_all);
-        check(locks_held() == 0);
-    }
+    kills = kill_workers(seconds, work, progress, killed);
 
     leased = 0;
     used = 0;
@@ -323,9 +288,8 @@ test_kill(int seconds)
     check(used > 0);
     check(inside > 0);
 
-    printf("%u kills, %u inside a lock, %lu used of %lu\n",
-           (unsigned) (2 * kills), (unsigned) inside,
-           (unsigned long) used, (unsigned long) leased);
+    printf("%u kills, %u inside a lock, %lu used of %lu\n", kills,
+           (unsigned) inside, (unsigned long) used, (unsigned long) leased);
 }
 
 

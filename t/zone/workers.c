@@ -8,17 +8,13 @@
  *     workers kill SECONDS  some die: nobody hangs, and what is left is right
  */
 
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 
 #include "filled.h"
+#include "killed.h"
 
 
-/* What two workers say of themselves; shared. */
-typedef struct {
-    volatile uint64_t  turns[2];
-} progress_t;
+static ngx_uint_t  inside;      /* of a lock died so many */
 
 
 static void
@@ -128,13 +124,12 @@ test_asked(void)
 /* A worker: looks up, fills, invalidates. */
 
 static void
-work(progress_t *progress, ngx_uint_t me, unsigned seed)
+work(volatile uint64_t *turns, void *memory)
 {
     ngx_uint_t       n;
     kg_zone_entry_t  entry;
 
-    ngx_pid = getpid();
-    srand(seed);
+    (void) memory;
 
     for ( ;; ) {
         n = rand() % (2 * MANY);
@@ -167,24 +162,26 @@ work(progress_t *progress, ngx_uint_t me, unsigned seed)
                   || ngx_memcmp(entry.packed.data, &n, sizeof(n)) == 0);
         }
 
-        progress->turns[me]++;
+        ++*turns;
     }
 }
 
 
 static void
-wait_for_turns(const progress_t *progress, ngx_uint_t who, pid_t pid)
+killed(ngx_uint_t alive)
 {
-    uint64_t    then;
-    ngx_uint_t  i;
+    ngx_uint_t  n;
 
-    then = progress->turns[who];
+    n = said;
+    kg_zone_recover(zone, &log_all);
 
-    for (i = 0; progress->turns[who] < then + 1000; i++) {
-        check(i < 10000);
-        check(waitpid(pid, NULL, WNOHANG) == 0);
-        usleep(1000);
+    if (alive) {
+        inside += (said - n);
+        return;
     }
+
+    check_whole();
+    (void) count(0, 2 * MANY);
 }
 
 
@@ -196,53 +193,16 @@ wait_for_turns(const progress_t *progress, ngx_uint_t who, pid_t pid)
 static void
 test_kill(int seconds)
 {
-    pid_t        workers[2];
-    time_t       end;
-    ngx_uint_t   n, i, kills, inside;
-    progress_t  *progress;
+    unsigned  kills;
 
     make_zone(MB);
     watched();
 
-    progress = share(sizeof(progress_t));
-    kills = 0;
-    inside = 0;
-
-    for (end = time(NULL) + seconds; time(NULL) < end; kills++) {
-
-        for (i = 0; i < 2; i++) {
-            workers[i] = fork();
-            check(workers[i] != -1);
-
-            if (workers[i] == 0) {
-                work(progress, i, (unsigned) (2 * kills + i + 1));
-            }
-        }
-
-        wait_for_turns(progress, 0, workers[0]);
-        usleep(rand() % 2000);
-
-        kill(workers[0], SIGKILL);
-        waitpid(workers[0], NULL, 0);
-
-        n = said;
-        kg_zone_recover(zone, &log_all);
-        inside += (said - n);
-
-        wait_for_turns(progress, 1, workers[1]);
-
-        kill(workers[1], SIGKILL);
-        waitpid(workers[1], NULL, 0);
-        kg_zone_recover(zone, &log_all);
-
-        check_whole();
-        (void) count(0, 2 * MANY);
-    }
+    kills = kill_workers(seconds, work, NULL, killed);
 
     check(inside > 0);
 
-    printf("%u kills, %u inside a lock\n", (unsigned) (2 * kills),
-           (unsigned) inside);
+    printf("%u kills, %u inside a lock\n", kills, (unsigned) inside);
 }
 
 
