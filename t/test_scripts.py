@@ -385,3 +385,30 @@ def test_embedding_refuses_what_it_would_break(tmp_path, text):
     made = scripts.embed(file)
     assert made.returncode != 0
     assert "wrong.lua:1:" in made.stderr
+
+
+def test_embedded_script_within_another(tmp_path):
+    """A function of what the script takes, whose returns are its own."""
+    (tmp_path / "one.lua").write_text("local n = ARGV[1]\nreturn n + 1\n")
+    file = tmp_path / "two.lua"
+    file.write_text("local more = script('one')\nreturn more(KEYS, ARGV)\n")
+    assert scripts.compiled(tmp_path, file) == (
+        "local function more(KEYS, ARGV)\nlocal n = ARGV[1]\nreturn n + 1\n"
+        "end\nreturn more(KEYS, ARGV)\n")
+
+
+@pytest.mark.parametrize("text, where", [
+    ("local more = script('missing')\n", "missing.lua"),
+    ("local more = script('../one')\n", "two.lua:1:"),
+    ("more = script('one')\n", "two.lua:1:"),
+    ("return script('one')(KEYS, ARGV)\n", "two.lua:1:"),
+    ("local more = script('two')\n", "two.lua:1:"),
+])
+def test_embedding_refuses_another_script(tmp_path, text, where):
+    """That is not there, not beside it, no function, or itself."""
+    (tmp_path / "one.lua").write_text("return 1\n")
+    file = tmp_path / "two.lua"
+    file.write_text(text)
+    made = scripts.embed(file)
+    assert made.returncode != 0
+    assert where in made.stderr
