@@ -258,7 +258,14 @@ kg_open(const kg_pepper_t *pepper, const kg_str_t *aad, const kg_str_t *sealed,
 kg_sha_t *
 kg_sha_create(void)
 {
-    kg_sha_t  *sha;
+    kg_sha_t       *sha;
+    static EVP_MD  *sha256;
+
+    /* OpenSSL would look EVP_sha256() up by its name for every hash. */
+
+    if (sha256 == NULL) {
+        sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    }
 
     sha = OPENSSL_zalloc(sizeof(kg_sha_t));
     if (sha == NULL) {
@@ -268,7 +275,7 @@ kg_sha_create(void)
     sha->ctx = EVP_MD_CTX_new();
 
     if (sha->ctx == NULL
-        || EVP_DigestInit_ex2(sha->ctx, EVP_sha256(), NULL) != 1)
+        || EVP_DigestInit_ex2(sha->ctx, sha256, NULL) != 1)
     {
         kg_sha_free(sha);
         return NULL;
@@ -366,6 +373,29 @@ kg_random(unsigned char *buf, size_t n)
     if (n > INT_MAX || RAND_bytes(buf, (int) n) != 1) {
         return KG_ERROR;
     }
+
+    return KG_OK;
+}
+
+
+kg_rc_t
+kg_random_drawn(kg_entropy_t *entropy, unsigned char *buf, size_t n)
+{
+    if (n > sizeof(entropy->bytes)) {
+        return KG_ERROR;
+    }
+
+    if (entropy->left < n) {
+
+        if (kg_random(entropy->bytes, sizeof(entropy->bytes)) != KG_OK) {
+            return KG_ERROR;
+        }
+
+        entropy->left = sizeof(entropy->bytes);
+    }
+
+    entropy->left -= n;
+    memcpy(buf, entropy->bytes + entropy->left, n);
 
     return KG_OK;
 }

@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include "kg_digest.h"
 #include "kg_request_id.h"
 
 
@@ -41,19 +40,11 @@ kg_uint40(const unsigned char *p)
 kg_rc_t
 kg_request_id(kg_entropy_t *entropy, uint64_t now, unsigned char *dst)
 {
-    const unsigned char  *p;
+    unsigned char  p[KG_REQUEST_ID_RANDOM];
 
-    if (entropy->left < KG_REQUEST_ID_RANDOM) {
-
-        if (kg_random(entropy->bytes, sizeof(entropy->bytes)) != KG_OK) {
-            return KG_ERROR;
-        }
-
-        entropy->left = sizeof(entropy->bytes);
+    if (kg_random_drawn(entropy, p, sizeof(p)) != KG_OK) {
+        return KG_ERROR;
     }
-
-    entropy->left -= KG_REQUEST_ID_RANDOM;
-    p = entropy->bytes + entropy->left;
 
     memcpy(dst, "req_", 4);
 

@@ -10,19 +10,14 @@
 #define KG_REQUEST_ID_H
 
 #include "kg_core.h"
+#include "kg_digest.h"
 
 
 #define KG_REQUEST_ID_LEN  30
 
-/* Random bytes drawn in batches; one a worker, zeroed at the start. */
-typedef struct {
-    unsigned char  bytes[2560];
-    size_t         left;
-} kg_entropy_t;
-
 /*
  * Writes KG_REQUEST_ID_LEN bytes.  now is in ms since the epoch.  KG_OK, or
- * KG_ERROR when there is no randomness.  After fork() the owner zeroes left.
+ * KG_ERROR when there is no randomness.
  */
 kg_rc_t kg_request_id(kg_entropy_t *entropy, uint64_t now,
     unsigned char *dst);

@@ -512,6 +512,34 @@ test_unhex(void **state)
 }
 
 
+/* Out of a batch no byte is given twice, and one that is too long not at all. */
+
+static void
+test_random_drawn(void **state)
+{
+    size_t         i, j;
+    kg_entropy_t   entropy;
+    unsigned char  drawn[400][16], large[sizeof(entropy.bytes) + 1];
+
+    (void) state;
+
+    memset(&entropy, 0, sizeof(entropy));
+
+    for (i = 0; i < 400; i++) {
+        assert_int_equal(kg_random_drawn(&entropy, drawn[i], 16), KG_OK);
+
+        for (j = 0; j < i; j++) {
+            assert_int_not_equal(memcmp(drawn[i], drawn[j], 16), 0);
+        }
+    }
+
+    assert_int_equal(kg_random_drawn(&entropy, large, sizeof(large) - 1),
+                     KG_OK);
+    assert_int_equal(kg_random_drawn(&entropy, large, sizeof(large)),
+                     KG_ERROR);
+}
+
+
 int
 main(void)
 {
@@ -526,7 +554,8 @@ main(void)
         cmocka_unit_test(test_binding),
         cmocka_unit_test(test_sha),
         cmocka_unit_test(test_unhex),
-        cmocka_unit_test(test_hex_and_random)
+        cmocka_unit_test(test_hex_and_random),
+        cmocka_unit_test(test_random_drawn)
     };
 
     return cmocka_run_group_tests_name("digest", tests, NULL, NULL);
