@@ -14,15 +14,22 @@ from test_idempotency import BODY, LOADS, check_replay, write
 from test_idempotency_claims import claims, state
 
 LIMITED = "/v1/loads/upsert"
+APART = "/v1/loads/apart"
 ROUTES = f"""keygate_routes partner {{
     GET  /v1/loads  loads:read;
     POST /v1/loads  loads:write idempotency=required;
-    POST {LIMITED}  loads:write idempotency=required limit=default; }}"""
+    POST {LIMITED}  loads:write idempotency=required limit=default;
+    POST {APART}    loads:write idempotency=required limit=default; }}"""
 
 PIECES = dict(
     workers="1", routes=ROUTES,
     policies="keygate_policy default rate=600r/m by=key;",
     gate="keygate partner; keygate_limit off; keygate_errors envelope;",
+    locations=f"""location = {APART} {{
+        client_body_buffer_size 1;
+        include %%ROOT%%/conf/keygate_proxy_params;
+        proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%;
+    }}""",
     redis_parameters="connect=2s command=3s dead=10s")
 
 
@@ -148,13 +155,27 @@ def test_while_the_limit_is_asked_for(relayed, upstream, started):
     """No claim is made for who is not there any more."""
     relayed.relay.replace("EVALSHA", None, times=1, delay=0.4)
     before = relayed.relay.count("evalsha")
-    client = started(LIMITED)
+    client = started(APART)
     client.finish()
     wait_for(lambda: relayed.relay.count("evalsha") > before, what="limit")
     client.leave()
     time.sleep(0.5)
 
     assert relayed.relay.count("evalsha") == before + 1
+    check_not_executed(relayed, upstream, APART)
+
+
+def test_while_limit_and_claim_are_asked_for(relayed, upstream, started):
+    """The claim came with the limit, and goes with its client."""
+    relayed.relay.replace("EVALSHA", None, times=1, delay=0.4)
+    before = relayed.relay.count("evalsha")
+    client = started(LIMITED)
+    client.finish()
+    wait_for(lambda: state(relayed, relayed.known) == b"P", what="claim")
+    client.leave()
+    time.sleep(0.5)
+
+    assert relayed.relay.count("evalsha") == before + 2
     check_not_executed(relayed, upstream, LIMITED)
 
 

@@ -42,6 +42,9 @@ typedef struct {
     unsigned                     held:1;        /* Redis acknowledged it */
     unsigned                     settled:1;     /* its outcome was sent */
 
+    ngx_uint_t                   place;         /* in an ask of limits, from 1;
+                                                 * 0: it is in none */
+
     ngx_queue_t                  queue;         /* of durable= */
     unsigned                     gathered:1;    /* on it */
     unsigned                     written:1;     /* by the one who waits */
@@ -60,6 +63,29 @@ typedef struct {
 } ngx_http_keygate_applied_t;
 
 
+/* claim.lua has so many arguments; numbers among them are text. */
+#define NGX_HTTP_KEYGATE_CLAIM_ARGS     8
+
+typedef struct {
+    u_char                       lease[NGX_INT64_LEN];
+    u_char                       retention[NGX_INT64_LEN];
+    u_char                       inline_max[NGX_INT32_LEN];
+} ngx_http_keygate_claim_text_t;
+
+
+/* So many claims at most go together, with the limits of their requests. */
+#define NGX_HTTP_KEYGATE_TOGETHER       16
+#define NGX_HTTP_KEYGATE_TOGETHER_ARGS                                        \
+    (NGX_HTTP_KEYGATE_TOGETHER * (1 + NGX_HTTP_KEYGATE_CLAIM_ARGS) + 1)
+
+typedef struct {
+    ngx_str_t                     *names;       /* of as many records */
+    ngx_str_t                     *args;        /* of each, and one more */
+    u_char                         whose[2 * NGX_HTTP_KEYGATE_TOGETHER];
+    ngx_http_keygate_claim_text_t  text[NGX_HTTP_KEYGATE_TOGETHER];
+} ngx_http_keygate_together_t;
+
+
 /* What claim.lua said. */
 typedef enum {
     NGX_HTTP_KEYGATE_NOT_ASKED = 0,
@@ -71,7 +97,6 @@ typedef enum {
     NGX_HTTP_KEYGATE_LARGE,         /* the same, to be asked for again */
     NGX_HTTP_KEYGATE_NOT_KEPT
 } ngx_http_keygate_granted_t;
-
 
 
 /* Takes Redis's answer in; the phase handlers run again after it. */
@@ -147,6 +172,7 @@ struct ngx_http_keygate_ctx_s {
     /* limit */
     ngx_uint_t                   napplied;
     ngx_http_keygate_applied_t  *applied;
+    kg_zone_limits_t             limits;        /* the same, as a place's */
 
     /* idempotency */
     ngx_http_keygate_claim_t    *claim;
@@ -187,6 +213,7 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     identified:1;
     unsigned                     decided:1;     /* access was decided */
     unsigned                     admitted:1;    /* ... and given */
+    unsigned                     together:1;    /* limits ask with the claim */
     unsigned                     charged:1;     /* limits were asked for */
     unsigned                     refused:1;     /* ... and Redis refused */
     unsigned                     limit_down:1;  /* ... or did not answer */
@@ -444,6 +471,9 @@ void ngx_http_keygate_limit_dry(ngx_http_keygate_ctx_t *ctx,
 
 /* ngx_http_keygate_limit_ask.c */
 
+/* Once its policies are applied: who spends from the same states. */
+void ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx);
+
 /*
  * Charges a request whose policies are applied: NGX_OK, it is admitted, or
  * refused (ctx->refused); NGX_AGAIN: it waits for Redis, and then its phases
@@ -557,6 +587,72 @@ ngx_int_t ngx_http_keygate_fingerprint(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 
 void ngx_http_keygate_fingerprint_init(void);
+
+/* ngx_http_keygate_claim.c */
+
+/*
+ * The request's claim, named and with an owner: NGX_OK; NGX_DECLINED: it asks
+ * for none; NGX_ABORT: it is to be refused with *code; NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_claim_make(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, kg_error_code_t *code);
+
+/*
+ * Reads the body and hashes the request into its claim: NGX_OK, it is done
+ * (ctx->hashed); NGX_DONE: the phases run again with the body, call again;
+ * or a status.
+ */
+ngx_int_t ngx_http_keygate_claim_body(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/*
+ * claim.lua's arguments into argv: owner, fingerprint, lease, retention, id,
+ * route, on_unknown, and how long an answer may be that comes by the connection
+ * of all the others.  They point into the request and text.  How many.
+ */
+ngx_uint_t ngx_http_keygate_claim_args(ngx_http_keygate_ctx_t *ctx,
+    ngx_str_t *argv, ngx_http_keygate_claim_text_t *text);
+
+/* Asks for the claim alone: NGX_AGAIN, or NGX_ERROR. */
+ngx_int_t ngx_http_keygate_claim(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/*
+ * Takes in what Redis says of the claim.  reply is claim.lua's; without an
+ * answer op->status says why.
+ */
+void ngx_http_keygate_claim_told(ngx_http_keygate_ctx_t *ctx,
+    kg_redis_op_t *op, const redisReply *reply);
+
+
+/* ngx_http_keygate_together.c: limits and claim in one round trip */
+
+/*
+ * Before a request is charged: NGX_OK, its claim is ready and goes with its
+ * limits (ctx->together), or it goes apart; NGX_DONE: its body is being read,
+ * call again when the phases run again; or a status.
+ */
+ngx_int_t ngx_http_keygate_together(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/*
+ * The claims of those in an ask's queue who go together, as admit.lua has them:
+ * their names, their arguments, and behind these whose they are.  How many args
+ * there are; the claims are asked for from here on.
+ */
+ngx_uint_t ngx_http_keygate_together_args(ngx_queue_t *queue,
+    ngx_http_keygate_together_t *together);
+
+/* Nothing was asked: the claim is asked for by itself. */
+void ngx_http_keygate_together_apart(ngx_http_keygate_ctx_t *ctx);
+
+/*
+ * Takes in what admit.lua says of a request's claim, if that went along; answer
+ * is NULL when there is none, or one of another shape.
+ */
+void ngx_http_keygate_together_told(ngx_http_keygate_ctx_t *ctx,
+    kg_redis_op_t *op, const redisReply *answer);
+
 
 /* Answers with what is stored: what the phase handler returns. */
 ngx_int_t ngx_http_keygate_replay(ngx_http_request_t *r,

@@ -60,15 +60,26 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
     }
 
     if (!ctx->charged) {
+
+        if (ctx->applied == NULL) {
+            if (ngx_http_keygate_apply(r, ctx) != NGX_OK) {
+                return NGX_HTTP_INTERNAL_SERVER_ERROR;
+            }
+
+            if (ctx->napplied == 0) {
+                return NGX_DECLINED;
+            }
+
+            ngx_http_keygate_limits_name(ctx);
+        }
+
+        rc = ngx_http_keygate_together(r, ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
         ctx->charged = 1;
-
-        if (ngx_http_keygate_apply(r, ctx) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        if (ctx->napplied == 0) {
-            return NGX_DECLINED;
-        }
 
         rc = ngx_http_keygate_limit(r, ctx);
 

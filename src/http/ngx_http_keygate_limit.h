@@ -19,6 +19,7 @@ struct ngx_http_keygate_asking_s {
     kg_zone_limits_t               limits;
     kg_limit_ask_t                 ask;
     uint64_t                       sent;        /* us */
+    ngx_uint_t                     claims;      /* that go along */
     unsigned                       busy:1;      /* Redis has it */
     unsigned                       look:1;      /* an answer came meanwhile */
 };
@@ -33,7 +34,7 @@ void ngx_http_keygate_asking_answered(kg_redis_op_t *op);
 /* ngx_http_keygate_limit_command.c */
 
 /*
- * Sends the ask, whose n and cost are set, with what is to be leased, what
+ * Sends the ask, whose n, cost and claims are set, with what is to be leased, what
  * comes back and what is owed; ctx is of one of those who are limited alike.
  * NGX_OK, and asking is busy until the handler; or NGX_ERROR for no memory.
  */
@@ -45,10 +46,10 @@ ngx_uint_t ngx_http_keygate_asking_read(ngx_http_keygate_asking_t *asking,
     kg_redis_op_t *op, kg_limit_answer_t *answer);
 
 /*
- * Of an ask that owed: Redis was told what this node admitted alone, or surely
- * was not.
+ * Redis was told, or surely was not, what this node admitted alone by the
+ * states that are the first n arguments.
  */
 void ngx_http_keygate_asking_told(kg_zone_t *zone, kg_redis_op_t *op,
-    ngx_uint_t told);
+    ngx_uint_t n, ngx_uint_t told);
 
 #endif

@@ -6,7 +6,8 @@
  * now.  The rest asks Redis: the requests of a worker that are limited alike
  * share an ask.  One is under way at a time; those that arrive meanwhile go
  * together in the next, at the end of an event-loop turn, and what is granted
- * is theirs in the order of their arrival.
+ * is theirs in the order of their arrival.  The claims of writes may go along
+ * (ngx_http_keygate_together.c).
  *
  * An ask belongs to the worker.  A request that leaves takes nothing with it;
  * what was granted to it is the next one's, or stays spent.
@@ -21,8 +22,6 @@
 #define NGX_HTTP_KEYGATE_ASKS  256      /* buckets of those there are */
 
 
-static void ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx,
-    kg_zone_limits_t *limits);
 static ngx_uint_t ngx_http_keygate_limit_known(ngx_http_keygate_ctx_t *ctx,
     ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits,
     ngx_uint_t counted, ngx_uint_t *renew);
@@ -34,6 +33,7 @@ static void ngx_http_keygate_asking_post(ngx_http_keygate_asking_t *asking);
 static void ngx_http_keygate_asking_turn(ngx_event_t *ev);
 static void ngx_http_keygate_asking_look(ngx_http_keygate_asking_t *asking);
 static void ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking);
+static void ngx_http_keygate_asking_over(ngx_http_keygate_asking_t *asking);
 static void ngx_http_keygate_asking_free(ngx_http_keygate_asking_t *asking);
 static void ngx_http_keygate_renew_lease(ngx_http_keygate_ctx_t *ctx,
     ngx_http_keygate_main_conf_t *mcf, const kg_zone_limits_t *limits);
@@ -43,21 +43,18 @@ ngx_int_t
 ngx_http_keygate_limit(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     ngx_uint_t                     renew;
-    kg_zone_limits_t               limits;
     ngx_http_keygate_main_conf_t  *mcf;
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
-    ngx_http_keygate_limits_name(ctx, &limits);
-
     renew = 0;
 
-    if (!ngx_http_keygate_limit_known(ctx, mcf, &limits, 0, &renew)) {
-        return ngx_http_keygate_asking_join(ctx, mcf, &limits);
+    if (!ngx_http_keygate_limit_known(ctx, mcf, &ctx->limits, 0, &renew)) {
+        return ngx_http_keygate_asking_join(ctx, mcf, &ctx->limits);
     }
 
     if (renew) {
-        ngx_http_keygate_renew_lease(ctx, mcf, &limits);
+        ngx_http_keygate_renew_lease(ctx, mcf, &ctx->limits);
     }
 
     return NGX_OK;
@@ -86,6 +83,10 @@ ngx_http_keygate_limit_known(ngx_http_keygate_ctx_t *ctx,
     if (verdict == KG_ZONE_LIMITS_ASK) {
         return 0;
     }
+
+    /* Its claim, if it was to go with the limits, is asked for alone. */
+
+    ctx->together = 0;
 
     for (i = 0; i < limits->n; i++) {
         ngx_http_keygate_limit_stands(&ctx->applied[i], &known.stand[i]);
@@ -118,16 +119,18 @@ ngx_http_keygate_monotonic(void)
  * are in the states' names as SHA-256, so nobody can aim at another's place.
  */
 
-static void
-ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx,
-    kg_zone_limits_t *limits)
+void
+ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
 {
     u_char                      *p;
     uint32_t                     life;
     ngx_md5_t                    md5;
     ngx_uint_t                   i;
+    kg_zone_limits_t            *limits;
     ngx_http_keygate_applied_t  *applied;
     u_char                       numbers[16];
+
+    limits = &ctx->limits;
 
     limits->rates = 0;
     limits->n = ctx->napplied;
@@ -381,7 +384,10 @@ ngx_http_keygate_asking_look(ngx_http_keygate_asking_t *asking)
 }
 
 
-/* All who wait, in one command. */
+/*
+ * All who wait, in one command, up to the claim that is one too many for it:
+ * so long as there is one under way the rest waits for the next.
+ */
 
 static void
 ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking)
@@ -401,16 +407,30 @@ ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking)
     ngx_memzero(&asking->ask, sizeof(kg_limit_ask_t));
 
     asking->ask.cost = asking->limits.cost;
+    asking->claims = 0;
 
-    q = ngx_queue_head(&asking->waiting);
-    ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
-
-    while (!ngx_queue_empty(&asking->waiting)) {
+    do {
         q = ngx_queue_head(&asking->waiting);
+        ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
+
+        if (ctx->together && asking->claims == NGX_HTTP_KEYGATE_TOGETHER) {
+            break;
+        }
+
+        /* Where claims would be forgotten none is made. */
+
+        if (ctx->together
+            && ngx_http_keygate_guard(asking->conf->guard) != NGX_OK)
+        {
+            ctx->together = 0;
+        }
+
         ngx_queue_remove(q);
         ngx_queue_insert_tail(&asking->asked, q);
         asking->ask.n++;
-    }
+        asking->claims += ctx->together;
+
+    } while (!ngx_queue_empty(&asking->waiting));
 
     if (ngx_http_keygate_asking_submit(asking, ctx) == NGX_OK) {
         return;
@@ -426,10 +446,11 @@ ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking)
         ctx->asking = NULL;
         ctx->limit_down = 1;
 
+        ngx_http_keygate_together_apart(ctx);
         ngx_http_keygate_continue(ctx);
     }
 
-    ngx_http_keygate_asking_free(asking);
+    ngx_http_keygate_asking_over(asking);
 }
 
 
@@ -454,7 +475,8 @@ ngx_http_keygate_asking_answered(kg_redis_op_t *op)
         && (!down || op->status == KG_REDIS_UNSENT
             || op->status == KG_REDIS_REFUSED))
     {
-        ngx_http_keygate_asking_told(asking->conf->zone, op, !down);
+        ngx_http_keygate_asking_told(asking->conf->zone, op, asking->limits.n,
+                                     !down);
     }
 
     /* A request that goes on may end others that wait here. */
@@ -465,6 +487,8 @@ ngx_http_keygate_asking_answered(kg_redis_op_t *op)
 
         ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
         ctx->asking = NULL;
+
+        ngx_http_keygate_together_told(ctx, op, down ? NULL : op->reply);
 
         if (down) {
             ctx->limit_down = 1;
@@ -500,6 +524,13 @@ ngx_http_keygate_asking_answered(kg_redis_op_t *op)
         ngx_http_keygate_continue(ctx);
     }
 
+    ngx_http_keygate_asking_over(asking);
+}
+
+
+static void
+ngx_http_keygate_asking_over(ngx_http_keygate_asking_t *asking)
+{
     asking->busy = 0;
 
     if (ngx_queue_empty(&asking->waiting)) {
@@ -539,6 +570,7 @@ ngx_http_keygate_renew_lease(ngx_http_keygate_ctx_t *ctx,
 
     ngx_memzero(&asking->ask, sizeof(kg_limit_ask_t));
     asking->ask.cost = limits->cost;
+    asking->claims = 0;
 
     if (ngx_http_keygate_asking_submit(asking, ctx) != NGX_OK) {
         ngx_http_keygate_asking_free(asking);

@@ -83,6 +83,7 @@ typedef enum {
 typedef enum {
     KG_SCRIPT_LIMIT = 0,
     KG_SCRIPT_CLAIM,
+    KG_SCRIPT_ADMIT,
     KG_SCRIPT_SETTLE,
     KG_SCRIPT_CAS,
     KG_SCRIPT_AUDIT,

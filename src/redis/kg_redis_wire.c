@@ -40,6 +40,7 @@ static u_char *kg_redis_put_number(u_char *p, size_t n);
 static kg_redis_script_t  kg_redis_scripts[KG_SCRIPT_N] = {
     [KG_SCRIPT_LIMIT]  = kg_redis_script(limit),
     [KG_SCRIPT_CLAIM]  = kg_redis_script(claim),
+    [KG_SCRIPT_ADMIT]  = kg_redis_script(admit),
     [KG_SCRIPT_SETTLE] = kg_redis_script(settle),
     [KG_SCRIPT_CAS]    = kg_redis_script(cas),
     [KG_SCRIPT_AUDIT]  = kg_redis_script(audit),

@@ -18,6 +18,11 @@
 
 static kg_zone_limited_t *kg_zone_limited(kg_zone_t *zone,
     const kg_zone_limits_t *limits, uint64_t now, ngx_atomic_t **lock);
+static kg_zone_limits_verdict_t kg_zone_limits_verdict(
+    const kg_zone_limited_t *place, const kg_zone_limits_t *limits,
+    uint64_t now);
+static ngx_uint_t kg_zone_limits_denied(const kg_zone_limited_t *place,
+    const kg_zone_limits_t *limits, uint64_t now);
 static void kg_zone_limits_demand(kg_zone_limited_t *place,
     const kg_zone_limits_t *limits, uint64_t now);
 static void kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now);
@@ -32,13 +37,11 @@ kg_zone_limits_verdict_t
 kg_zone_limits_take(kg_zone_t *zone, const kg_zone_limits_t *limits,
     uint64_t now, ngx_uint_t counted, kg_zone_limits_known_t *known)
 {
-    ngx_uint_t                 denied;
     ngx_atomic_t              *lock;
     kg_zone_lease_t           *lease;
     kg_zone_limited_t         *place;
     kg_zone_limits_verdict_t   verdict;
 
-    verdict = KG_ZONE_LIMITS_ASK;
     known->renew = 0;
 
     place = kg_zone_limited(zone, limits, now, &lock);
@@ -51,32 +54,22 @@ kg_zone_limits_take(kg_zone_t *zone, const kg_zone_limits_t *limits,
 
     lease = &place->leases[0];
 
-    denied = (now < place->denied && place->rates == limits->rates
-              && limits->cost >= place->denied_cost);
+    verdict = kg_zone_limits_verdict(place, limits, now);
 
-    /* What is leased is spent already, whatever Redis refuses since. */
-
-    if (limits->life && lease->units >= limits->cost) {
-        verdict = KG_ZONE_LIMITS_LEASED;
-
+    if (verdict == KG_ZONE_LIMITS_LEASED) {
         lease->units -= limits->cost;
 
         kg_zone_limits_stand(place, now, known);
 
-        if (!denied && place->leases[1].units == 0 && place->asking < now
+        if (!kg_zone_limits_denied(place, limits, now)
+            && place->leases[1].units == 0 && place->asking < now
             && (4 * (uint64_t) lease->units <= kg_zone_limits_wanted(place)
                 || 4 * (lease->until - now) < limits->life))
         {
             known->renew = 1;
         }
 
-    /* With what comes back there may be room again. */
-
-    } else if (denied
-               && (limits->life == 0 || place->back[0].units < limits->cost))
-    {
-        verdict = KG_ZONE_LIMITS_DENIED;
-
+    } else if (verdict == KG_ZONE_LIMITS_DENIED) {
         kg_zone_limits_stand(place, now, known);
 
         known->refusing = place->refusing;
@@ -88,6 +81,59 @@ kg_zone_limits_take(kg_zone_t *zone, const kg_zone_limits_t *limits,
     ngx_unlock(lock);
 
     return verdict;
+}
+
+
+ngx_uint_t
+kg_zone_limits_asks(kg_zone_t *zone, const kg_zone_limits_t *limits,
+    uint64_t now)
+{
+    ngx_atomic_t              *lock;
+    kg_zone_limited_t         *place;
+    kg_zone_limits_verdict_t   verdict;
+
+    place = kg_zone_limited(zone, limits, now, &lock);
+
+    kg_zone_limits_retire(place, now);
+
+    verdict = kg_zone_limits_verdict(place, limits, now);
+
+    ngx_unlock(lock);
+
+    return verdict == KG_ZONE_LIMITS_ASK;
+}
+
+
+/* What is over is retired already. */
+
+static kg_zone_limits_verdict_t
+kg_zone_limits_verdict(const kg_zone_limited_t *place,
+    const kg_zone_limits_t *limits, uint64_t now)
+{
+    /* What is leased is spent already, whatever Redis refuses since. */
+
+    if (limits->life && place->leases[0].units >= limits->cost) {
+        return KG_ZONE_LIMITS_LEASED;
+    }
+
+    /* With what comes back there may be room again. */
+
+    if (kg_zone_limits_denied(place, limits, now)
+        && (limits->life == 0 || place->back[0].units < limits->cost))
+    {
+        return KG_ZONE_LIMITS_DENIED;
+    }
+
+    return KG_ZONE_LIMITS_ASK;
+}
+
+
+static ngx_uint_t
+kg_zone_limits_denied(const kg_zone_limited_t *place,
+    const kg_zone_limits_t *limits, uint64_t now)
+{
+    return now < place->denied && place->rates == limits->rates
+           && limits->cost >= place->denied_cost;
 }
 
 

@@ -60,6 +60,10 @@ kg_zone_limits_verdict_t kg_zone_limits_take(kg_zone_t *zone,
     const kg_zone_limits_t *limits, uint64_t now, ngx_uint_t counted,
     kg_zone_limits_known_t *known);
 
+/* 1 when Redis would have to be asked; it counts nothing. */
+ngx_uint_t kg_zone_limits_asks(kg_zone_t *zone,
+    const kg_zone_limits_t *limits, uint64_t now);
+
 /*
  * Redis is about to be asked for ask->n requests: what to lease, and what
  * comes back of an earlier lease, which is then out of the caller's hands.

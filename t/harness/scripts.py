@@ -4,8 +4,8 @@ import subprocess
 
 from .template import ROOT
 
-NAMES = ["limit", "claim", "settle", "cas", "audit", "usage",
-         "hashes", "resolve"]
+NAMES = ["limit", "claim", "admit", "settle", "cas", "audit",
+         "usage", "hashes", "resolve"]
 
 PRINT = """
 #include <stdio.h>

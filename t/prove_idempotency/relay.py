@@ -29,42 +29,44 @@ class Journal(list):
         self.drops = {}
 
     def append(self, words):
-        name, what = idempotency_key(words), action(words)
-        if name is None:
-            return
-
-        self.say(name, "> " + shown(words))
-        if self.drops.get(what, 0) > 0:
-            self.drops[what] -= 1
-            self.say(name, f"> {what} lost")
-            raise ConnectionError("lost")
+        for name, what, arguments in asked(words):
+            self.say(name, "> " + shown(arguments))
+            if self.drops.get(what, 0) > 0:
+                self.drops[what] -= 1
+                self.say(name, f"> {what} lost")
+                raise ConnectionError("lost")
 
     def say(self, name, text):
         list.append(self, Command(time.monotonic(), self.node,
                                   f"{name} {text}"))
 
 
-def idempotency_key(words):
-    """The record a script is about, None for any other command."""
-    if (isinstance(words, list) and len(words) > 3
-            and words[0].upper() in (b"EVALSHA", b"EVAL")
-            and b":idem:" in words[3]):
-        return words[3].decode()
-    return None
+def asked(words):
+    """What a script is to do with records: (record, action, arguments) of
+    each; the action is claim, release, renew, complete ...  Claims may come
+    with the limits of their requests (admit.lua), several at once."""
+    if not (isinstance(words, list) and len(words) > 3
+            and words[0].upper() in (b"EVALSHA", b"EVAL")):
+        return []
+
+    count = int(words[2])
+    names, arguments = words[3:3 + count], words[3 + count:]
+    records = [name.decode() for name in names if b":idem:" in name]
+
+    if len(records) < count:
+        return [(name, "claim", arguments[2 + 8 * i:10 + 8 * i])
+                for i, name in enumerate(records)]
+
+    alone = len(arguments[0]) == 16
+    return [(records[0], "claim" if alone else arguments[0].decode(),
+             arguments)]
 
 
-def action(words):
-    """What a command wants of a key: claim, release, renew, complete ..."""
-    if idempotency_key(words) is None or len(words) < 6:
-        return None
-    return "claim" if len(words[4]) == 16 else words[4].decode()
-
-
-def shown(words):
+def shown(arguments):
     """The arguments of a script, what is no text in hex, and short."""
     return " ".join(word.decode() if word.isascii()
                     and word.decode().isprintable() else word[:16].hex()
-                    for word in words[4:])
+                    for word in arguments)
 
 
 class LossyRelay(Relay):
@@ -86,18 +88,16 @@ class LossyRelay(Relay):
     def _rewrite(self, value, reply, pending):
         words = pending[0] if pending else []
         reply = super()._rewrite(value, reply, pending)
-        name, what = idempotency_key(words), action(words)
 
-        if name is None:
-            return reply
+        for name, what, _ in asked(words):
+            if self.losses.get(what, 0) > 0:
+                self.losses[what] -= 1
+                self.lost[what] += 1
+                self.commands.say(name, f"< {what} lost {reply[:SHOWN]!r}")
+                raise ConnectionError("lost")
 
-        if self.losses.get(what, 0) > 0:
-            self.losses[what] -= 1
-            self.lost[what] += 1
-            self.commands.say(name, f"< {what} lost {reply[:SHOWN]!r}")
-            raise ConnectionError("lost")
+            self.commands.say(name, f"< {what} {reply[:SHOWN]!r}")
 
-        self.commands.say(name, f"< {what} {reply[:SHOWN]!r}")
         return reply
 
 
