@@ -20,6 +20,7 @@ ANSWERS = 200
 # how its requests have a key, and what it is held against.
 KINDS = {
     "first": ("idempotency=required", "default", "new", "bare"),
+    "first, exact limit": ("idempotency=required", "exact", "new", "bare"),
     "first, limits off": ("idempotency=required", "off", "new", "bare"),
     "replay": ("idempotency=required", "default", "same", "bare"),
     "replay, limits off": ("idempotency=required", "off", "same", "bare"),
@@ -44,6 +45,7 @@ http {
     keygate_zone        zone=keygate:64m;
     keygate_keys        prefix=tf pepper=@FOLDER@/pepper;
     keygate_policy      default rate=1000000000r/m by=key;
+    keygate_policy      exact rate=1000000000r/m by=key exact;
     keygate_errors      envelope;
 
     keygate_routes partner {
