@@ -2,6 +2,7 @@
 and the operator's way out."""
 
 import json
+import threading
 import time
 import urllib.parse
 
@@ -243,6 +244,31 @@ def test_answer_that_comes_after_the_resolution(gate, upstream):
 
     check_replay(first, write(gate, key))
     assert len(upstream.requests) == 1
+
+
+def test_outcome_that_is_sent_again_after_the_resolution(make_gate, redis,
+                                                         make_relay, upstream):
+    """Redis took it and could not say so: the key stays free."""
+    relay = make_relay(redis.port)
+    slow = make_gate(redis_url=relay.url, workers="1",
+                     redis_parameters="connect=1s command=1s dead=20s")
+    key = slow.key()
+    write(slow, key, "warm")
+    told = threading.Event()
+    rule = relay.replace("EVALSHA", None, times=0, delay=told)
+    rule.fits = lambda words: b"unknown" in words
+
+    unknown(slow, key, upstream)
+    assert state(slow, key) == b"U"
+    direct = make_gate(redis=redis)
+    assert direct.admin("DELETE", path(key)).json()["resolved"] is True
+
+    relay.cut()
+    told.set()
+    wait_for(lambda: sum(b"unknown" in words for words in relay.commands) > 1
+             and relay.count("evalsha") and rule.hits > 1, what="it again")
+    assert slow.admin("GET", path(key)).status == 404
+    assert write(slow, key).get("Idempotent-Replayed") is None
 
 
 def test_answer_that_comes_after_the_retry(gate, upstream):

@@ -188,6 +188,14 @@ RIGHT = {
         Story().fault("worker_paused", 5.05, 9).executed(5).record()
         .answer(4.9, error(504, "gateway_timeout", id="req_1"))
         .settles(refused("unknown")),
+    "freed, executed once more, and again nobody knows":
+        Story().executed(5, done=None).resolved(6)
+        .executed(6.2, 2, "req_2", done=None).record()
+        .settles(refused("unknown")),
+    "told while an operator frees it":
+        Story().executed(5, done=None).resolved(7).answer(7, refused("unknown"))
+        .settles(first(2, "req_2"), replay(2, "req_2"))
+        .executed(60.1, 2, "req_2").record(),
     "a probe asked again after 503":
         plain().answer(59, unclaimable(), 0, "probe"),
     "the upstream left, nobody knows":
@@ -311,6 +319,11 @@ WRONG = [
      .settles(refused("unknown"))),
     ("refusal_has_a_cause", Story().executed(5, done=None).record()
      .answer(7, refused("unavailable"))),
+    ("refusal_has_a_cause", Story().executed(5, done=None).resolved(6)
+     .answer(7, refused("unknown")).record()),
+    ("refusal_has_a_cause",
+     Story().lost(5, lost="closed").fault("worker_killed", 5.1).record()
+     .resolved(12).answer(13, refused("unknown"))),
     ("answered", plain().lost(15, lost="closed")),
     ("answered", plain().lost(15, lost="cut")),
     ("answered", Story().executed(5, manner="cut_large", verdict="ambiguous")

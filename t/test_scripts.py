@@ -25,13 +25,14 @@ def texts(tmp_path_factory):
 
 
 class Idem:
-    """claim.lua and settle.lua on one record."""
+    """claim.lua, settle.lua and resolve.lua on one record."""
 
     def __init__(self, redis, texts):
         self.client = redis.client
         self.client.flushall()
         self._claim = self.client.register_script(texts["claim"])
         self._settle = self.client.register_script(texts["settle"])
+        self._resolve = self.client.register_script(texts["resolve"])
 
     def claim(self, owner=OWNER, fingerprint=PRINT_A, lease=30000, id="req_1",
               retention=HOUR, on_unknown="refuse", inline=0):
@@ -40,11 +41,14 @@ class Idem:
             on_unknown, inline])
 
     def settle(self, action, owner=OWNER, answer=b"", id="req_1"):
-        return self._settle(keys=["idem"], args=[
+        return self._settle(keys=["idem", "freed"], args=[
             action, owner, PRINT_A, HOUR, id, "POST /v1/loads", answer])
 
     def renew(self, owner=OWNER, lease=30000):
         return self._settle(keys=["idem"], args=["renew", owner, lease])
+
+    def resolve(self, action="resolve"):
+        return self._resolve(keys=["idem", "freed"], args=[action])
 
     def expired(self):
         """Claims with a lease that is over at once."""
@@ -360,10 +364,12 @@ def test_scripts_touch_their_keys_alone(make_redis, texts):
         "<IBIIBII", 1, 0, 5, 60, 0, 5, 60))[:4] == b"\1\0\0\0"
     assert client.eval(texts["claim"], 1, "mine:c", OWNER, PRINT_A, 1000,
                        HOUR, "req_1", "route", "refuse", 0) == [b"claimed"]
-    assert client.eval(texts["resolve"], 1, "mine:c", "show")[0] \
+    assert client.eval(texts["resolve"], 2, "mine:c", "mine:f", "show")[0] \
         == b"in_progress"
-    assert client.eval(texts["settle"], 1, "mine:c", "complete", OWNER,
-                       PRINT_A, HOUR, "req_1", "route", b"x") == 1
+    assert client.eval(texts["settle"], 2, "mine:c", "mine:f", "complete",
+                       OWNER, PRINT_A, HOUR, "req_1", "route", b"x") == 1
+    assert client.eval(texts["resolve"], 2, "mine:c", "mine:f", "resolve")[4] \
+        == 1
     assert client.eval(texts["cas"], 1, "mine:d", "", "x") == 1
     client.close()
 

@@ -35,6 +35,7 @@ typedef struct {
     ngx_http_keygate_ctx_t      *ctx;
     ngx_event_t                  renewal;       /* timer: the lease */
     ngx_str_t                    name;          /* in Redis */
+    ngx_str_t                    freed;         /* likewise, by operators */
     u_char                       owner[KG_IDEM_OWNER_LEN];
     u_char                       fingerprint[KG_DIGEST_LEN];
     unsigned                     asked:1;       /* and Redis may grant it */

@@ -68,12 +68,14 @@ ngx_http_keygate_admin_claim_ask(ngx_http_keygate_admin_t *admin,
     const char *action, ngx_http_keygate_admin_step_pt step)
 {
     ngx_int_t                        rc;
-    ngx_str_t                        argv[2], rest;
+    ngx_str_t                        argv[3], rest;
+    ngx_uint_t                       i;
     kg_redis_cmd_t                   cmd;
     ngx_pool_cleanup_t              *cln;
     ngx_http_keygate_admin_claim_t  *claim;
 
-    static ngx_str_t  field = ngx_string("mode");
+    static ngx_str_t    field = ngx_string("mode");
+    static const char  *kinds[] = { "idem", "freed" };
 
     rc = ngx_http_keygate_admin_org_param(admin);
     if (rc != NGX_OK) {
@@ -113,21 +115,23 @@ ngx_http_keygate_admin_claim_ask(ngx_http_keygate_admin_t *admin,
 
     ngx_sprintf(rest.data, ":%V:%V", &admin->param[1], &claim->key);
 
-    argv[0] = ngx_http_keygate_name(admin->pool,
+    for (i = 0; i < 2; i++) {
+        argv[i] = ngx_http_keygate_name(admin->pool,
                                admin->mcf->redis[NGX_HTTP_KEYGATE_IDEMPOTENCY],
-                               "idem", &admin->org, &rest);
-    if (argv[0].data == NULL) {
-        return NGX_ERROR;
+                               kinds[i], &admin->org, &rest);
+        if (argv[i].data == NULL) {
+            return NGX_ERROR;
+        }
     }
 
-    argv[1].data = (u_char *) action;
-    argv[1].len = ngx_strlen(action);
+    argv[2].data = (u_char *) action;
+    argv[2].len = ngx_strlen(action);
 
     ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
 
     cmd.script = KG_SCRIPT_RESOLVE;
-    cmd.nkeys = 1;
-    cmd.argc = 2;
+    cmd.nkeys = 2;
+    cmd.argc = 3;
     cmd.argv = argv;
     cmd.slot = admin->org;
 

@@ -102,7 +102,14 @@ ngx_http_keygate_claim_make(ngx_http_request_t *r,
                                       ngx_http_keygate_ngx(&ctx->key.org),
                                       &rest);
 
+    claim->freed = ngx_http_keygate_name(r->pool,
+                                      mcf->redis[NGX_HTTP_KEYGATE_IDEMPOTENCY],
+                                      "freed",
+                                      ngx_http_keygate_ngx(&ctx->key.org),
+                                      &rest);
+
     if (claim->name.data == NULL
+        || claim->freed.data == NULL
         || kg_random_drawn(&mcf->entropy, claim->owner, KG_IDEM_OWNER_LEN)
            != KG_OK)
     {

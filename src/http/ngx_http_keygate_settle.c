@@ -130,7 +130,7 @@ ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx, const char *action,
     ngx_str_t *sealed, ngx_uint_t wait)
 {
     ngx_uint_t                     n;
-    ngx_str_t                      argv[8];
+    ngx_str_t                      argv[9];
     kg_redis_op_t                 *op;
     kg_redis_cmd_t                 cmd;
     ngx_http_keygate_claim_t      *claim;
@@ -142,6 +142,7 @@ ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx, const char *action,
 
     n = 0;
     argv[n++] = claim->name;
+    argv[n++] = claim->freed;
 
     argv[n].data = (u_char *) action;
     argv[n++].len = ngx_strlen(action);
@@ -167,7 +168,7 @@ ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx, const char *action,
     ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
 
     cmd.script = KG_SCRIPT_SETTLE;
-    cmd.nkeys = 1;
+    cmd.nkeys = 2;
     cmd.argc = n;
     cmd.argv = argv;
     cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);

@@ -24,7 +24,7 @@ ABOUT_ALL = ("redis_frozen", "redis_restarted", "redis_killed", "upstream",
              "claim_acks", "complete_acks", "unknown_acks", "outcomes")
 
 # What may be lost by none of these, when nothing else happens.
-HARMLESS = ("reload", "upgrade")
+HARMLESS = ("reload", "upgrade", "outcomes_repeated")
 
 
 class Faults:
@@ -137,6 +137,14 @@ class Faults:
     def make_unknown_acks_lost(self, _):
         with self.losing("unknown"):
             time.sleep(0.5)
+
+    def make_outcomes_repeated(self, _):
+        """As by a node that has not heard that Redis took them, and that finds
+        it again only when an operator has freed the key."""
+        for _ in range(8):
+            time.sleep(0.5)
+            for relay in self.relays:
+                relay.ask("repeat", 5)
 
     def make_outcomes_lost(self, _):
         """Before Redis has got them."""

@@ -222,6 +222,11 @@ class KeyHistory:
         return any(r.may_have and r.over >= start and r.start <= end
                    for r in self.resolutions)
 
+    def freed_within(self, start, end):
+        """Whether an operator did free it in that time, all of it."""
+        return any(r.status == 200 and start < r.start and r.end < end
+                   for r in self.resolutions)
+
 
 class History:
     """All events of a run; retention in ms; began: its first moment."""

@@ -99,21 +99,32 @@ class Load:
             self.spawn(self.resolve(step))
 
     async def resolve(self, step):
-        """Frees the key, and the client tries again, at both nodes."""
+        """Frees the key, and the client tries again, at both nodes, at once
+        or when the operator has told him so."""
         await asyncio.sleep(self.rng.uniform(0, RESOLVES_AFTER))
-        org, mode, key = step.name
-        start = time.monotonic()
-        data, _ = await talk(
-            asyncio.open_unix_connection(self.admins[step.node]),
-            encode_request("DELETE", f"/orgs/{org}/idempotency/{mode}/{key}",
-                           {"Connection": "close"}))
-        answer = parsed(data)
-        self.resolutions.append(Resolution(
-            step.name, start, time.monotonic(), answer and answer.status))
+
+        for node in (step.node, 1 - step.node):
+            if await self.freed(step.name, node) in (200, 404, 409):
+                break
+
         self.resolving.discard(step.name)
+        await asyncio.sleep(self.rng.choice((0, 2 * RESOLVES_AFTER)))
 
         await asyncio.gather(*(self.ask(step.name, step.variant, node, "read")
                                for node in range(len(self.targets))))
+
+    async def freed(self, name, node):
+        """The status of what the operator asked for, None without one."""
+        start = time.monotonic()
+        data, _ = await talk(
+            asyncio.open_unix_connection(self.admins[node]), encode_request(
+                "DELETE", f"/orgs/{name.org}/idempotency/{name.mode}/"
+                f"{name.key}", {"Connection": "close"}))
+        answer = parsed(data)
+        status = answer and answer.status
+        self.resolutions.append(Resolution(name, start, time.monotonic(),
+                                           status))
+        return status
 
     async def ask(self, name, variant, node, manner, patience=0,
                   phase="load"):

@@ -4,33 +4,41 @@ passed.
 
 A lost acknowledgement is a connection that ends after Redis has executed the
 command and before its reply has arrived; a lost command, one that ends before
-Redis has got it.
+Redis has got it.  What became of a claim is sent until it is acknowledged, so
+that it may come again at any time: an outcome repeated.
 """
 
 import signal
+import socket
 import time
 from collections import Counter
 
 from harness import Relay
+from harness.relay import parse
 
 from .history import Command
 
 SHOWN = 60
 
+OUTCOMES = ("complete", "tombstone", "unknown", "release")
+
 
 class Journal(list):
     """The commands about idempotency keys, as events; the relay appends every
     command before it passes it on.  drops: how many of an action are not to
-    pass."""
+    pass; outcomes: (when, words) of those."""
 
     def __init__(self, node):
         super().__init__()
         self.node = node
         self.drops = {}
+        self.outcomes = []
 
     def append(self, words):
         for name, what, arguments in asked(words):
             self.say(name, "> " + shown(arguments))
+            if what in OUTCOMES:
+                self.outcomes.append((time.monotonic(), words))
             if self.drops.get(what, 0) > 0:
                 self.drops[what] -= 1
                 self.say(name, f"> {what} lost")
@@ -53,9 +61,12 @@ def asked(words):
     names, arguments = words[3:3 + count], words[3 + count:]
     records = [name.decode() for name in names if b":idem:" in name]
 
-    if len(records) < count:
+    if names and b":limit:" in names[0]:
         return [(name, "claim", arguments[2 + 8 * i:10 + 8 * i])
                 for i, name in enumerate(records)]
+
+    if not records:
+        return []
 
     alone = len(arguments[0]) == 16
     return [(records[0], "claim" if alone else arguments[0].decode(),
@@ -84,6 +95,22 @@ class LossyRelay(Relay):
 
     def drop(self, what, times):
         self.commands.drops[what] = times
+
+    def repeat(self, seconds):
+        """Sends the outcomes of the last seconds again, one by one."""
+        since = time.monotonic() - seconds
+
+        with socket.create_connection(self.target, 10) as redis:
+            for sent, words in list(self.commands.outcomes):
+                if sent < since:
+                    continue
+                (name, what, _), = asked(words)
+                redis.sendall(b"*%d\r\n" % len(words) + b"".join(
+                    b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+                reply = b""
+                while parse(reply) is None:
+                    reply += redis.recv(4096)
+                self.commands.say(name, f"repeated {what} {reply[:SHOWN]!r}")
 
     def _rewrite(self, value, reply, pending):
         words = pending[0] if pending else []

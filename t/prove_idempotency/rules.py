@@ -299,8 +299,8 @@ def conflict_always(key, history):
 @rule
 def refusal_has_a_cause(key, history):
     """A conflict, another payload; in progress, another request with the same;
-    unknown, one that was executed or left its claim behind; a replay that is
-    not kept, an execution."""
+    unknown, one that was executed or left its claim behind since an operator
+    has freed the key; a replay that is not kept, an execution."""
     for request, answer in key.answers():
         said = kind(answer, history)
         others = [other for other in key.requests if other is not request
@@ -312,8 +312,12 @@ def refusal_has_a_cause(key, history):
         elif said == "idempotency_in_progress":
             cause = same
         elif said == "idempotency_outcome_unknown":
-            cause = (any(e.start < request.end for e in executed(key))
+            cause = (any(e.start < request.end
+                         and not key.freed_within(e.start, request.start)
+                         for e in executed(key))
                      or any(left_claim(other, request, history)
+                            and not key.freed_within(other.end + AFTERMATH,
+                                                     request.start)
                             for other in same))
         elif said == "idempotency_replay_unavailable":
             cause = any(e.manner in TOO_LARGE for e in key.executions)

@@ -127,6 +127,8 @@ class Run:
 
         self.upstream.ask("calm")
         time.sleep(REST)
+        for way in self.relays:
+            way.ask("repeat", self.seconds + REST)
         requests += self.probes(requests)
 
         for node in self.nodes:

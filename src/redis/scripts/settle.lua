@@ -1,6 +1,7 @@
 -- Ends a claim, or prolongs it. Only its owner can.
 --
 -- KEYS[1]  the record, as claim.lua describes it
+-- KEYS[2]  of an outcome: what operators have freed, as resolve.lua has it
 -- ARGV[1]  complete   executed, and here is its answer
 --          tombstone  executed, its answer is not kept
 --          unknown    it may have been executed
@@ -11,6 +12,9 @@
 -- complete, tombstone, unknown: fingerprint (32 bytes), retention in ms,
 --          request id, route, with which a record that has gone is written
 --          again; complete: the sealed answer
+--
+-- A record that an operator freed comes back only for what he did not know
+-- of: that a write whose outcome was unknown to him was executed after all.
 --
 -- 1: done, or done before; 0: the record is another's, or past that.
 
@@ -48,6 +52,16 @@ if not value then
         or retention < 1
     then
         return redis.error_reply('KGARGS of settle')
+    end
+
+    local freed = redis.call('GET', KEYS[2]) or ''
+
+    for at = 1, #freed - 16, 17 do
+        if sub(freed, at + 1, at + 16) == owner
+            and (next_state == 'U' or sub(freed, at, at) ~= 'U')
+        then
+            return 1
+        end
     end
 
     redis.call('SET', key,
