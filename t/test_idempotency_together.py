@@ -4,12 +4,15 @@ that a claim is never made without the limits having granted its request."""
 import contextlib
 import os
 import struct
+import threading
 import time
 
 import pytest
 
 from checks import check_error, structured
 from harness.ports import wait_for
+from harness.scripts import compiled
+from harness.template import ROOT
 from test_idempotency import BODY, LOADS, check_replay, write
 from test_idempotency_claims import claims, state, together
 
@@ -372,6 +375,31 @@ def test_who_leaves_an_ask_takes_only_its_own(relayed, upstream):
     assert first.read().status == 200
     wait_for(lambda: state(gate, key, "k1") is None, what="freed key")
     assert len(upstream.requests) == n + 4
+
+
+def test_who_leaves_before_redis_has_the_script(relayed, upstream, tmp_path):
+    """It is sent the script behind what it was sent first: the claim is made
+    after the client has gone, and is released after that."""
+    gate, key = relayed, relayed.warm
+    n = len(upstream.requests)
+    gate.redis.client.script_flush()
+    gate.redis.client.script_load(
+        compiled(tmp_path, ROOT / "src/redis/scripts/settle.lua"))
+
+    told = threading.Event()
+    unknown = gate.relay.replace("EVALSHA", None, times=1, delay=told)
+    evals, logged = gate.relay.count("EVAL"), len(gate.access_log())
+    client = gate.connect()
+    client.send(head(key, len(BODY)) + BODY)
+    wait_for(lambda: unknown.hits, what="the answer NOSCRIPT")
+    client.reset()
+    wait_for(lambda: len(gate.access_log()) > logged, what="its leaving")
+    told.set()
+
+    wait_for(lambda: gate.relay.count("EVAL") > evals, what="the script")
+    wait_for(lambda: state(gate, key) is None, what="freed key")
+    assert write(gate, key).status == 200
+    assert len(upstream.requests) == n + 1
 
 
 # Redis fails them both.

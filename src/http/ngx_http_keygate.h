@@ -654,6 +654,14 @@ void ngx_http_keygate_together_apart(ngx_http_keygate_ctx_t *ctx);
 void ngx_http_keygate_together_told(ngx_http_keygate_ctx_t *ctx,
     kg_redis_op_t *op, const redisReply *answer);
 
+/*
+ * Releases the claims whose requests left while Redis had them, a bit of left
+ * for each place; n is how many states come before their names; answer as
+ * above.
+ */
+void ngx_http_keygate_together_left(uint32_t left, ngx_uint_t n,
+    kg_redis_op_t *op, const redisReply *answer);
+
 
 /* Answers with what is stored: what the phase handler returns. */
 ngx_int_t ngx_http_keygate_replay(ngx_http_request_t *r,
@@ -749,6 +757,10 @@ void ngx_http_keygate_give_back(ngx_http_keygate_ctx_t *ctx);
 
 /* Frees a claim of which it is not even known whether Redis granted it. */
 void ngx_http_keygate_release(ngx_http_keygate_ctx_t *ctx);
+
+/* The same for a claim whose request has gone; what is passed is copied. */
+void ngx_http_keygate_release_left(kg_redis_t *client, const ngx_str_t *name,
+    const ngx_str_t *owner);
 
 /* From the pool cleanup: settles what nothing else has. */
 void ngx_http_keygate_settle_abandoned(ngx_http_keygate_ctx_t *ctx);

@@ -20,6 +20,8 @@ struct ngx_http_keygate_asking_s {
     kg_limit_ask_t                 ask;
     uint64_t                       sent;        /* us */
     ngx_uint_t                     claims;      /* that go along */
+    uint32_t                       left;        /* ... nobody waits for: a bit
+                                                 * for each place */
     unsigned                       busy:1;      /* Redis has it */
     unsigned                       look:1;      /* an answer came meanwhile */
 };

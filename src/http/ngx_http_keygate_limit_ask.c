@@ -196,10 +196,22 @@ ngx_http_keygate_limit_init(ngx_cycle_t *cycle,
 void
 ngx_http_keygate_limit_leave(ngx_http_keygate_ctx_t *ctx)
 {
-    if (ctx->asking) {
-        ngx_queue_remove(&ctx->queue);
-        ctx->asking = NULL;
+    if (ctx->asking == NULL) {
+        return;
     }
+
+    /*
+     * Its claim is released behind the answer: Redis may not have the script,
+     * and then makes the claim after what is sent now.
+     */
+
+    if (ctx->claim && ctx->claim->place) {
+        ctx->asking->left |= 1u << (ctx->claim->place - 1);
+        ngx_http_keygate_together_apart(ctx);
+    }
+
+    ngx_queue_remove(&ctx->queue);
+    ctx->asking = NULL;
 }
 
 
@@ -408,6 +420,7 @@ ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking)
 
     asking->ask.cost = asking->limits.cost;
     asking->claims = 0;
+    asking->left = 0;
 
     do {
         q = ngx_queue_head(&asking->waiting);
@@ -524,6 +537,9 @@ ngx_http_keygate_asking_answered(kg_redis_op_t *op)
         ngx_http_keygate_continue(ctx);
     }
 
+    ngx_http_keygate_together_left(asking->left, asking->limits.n, op,
+                                   down ? NULL : op->reply);
+
     ngx_http_keygate_asking_over(asking);
 }
 
@@ -571,6 +587,7 @@ ngx_http_keygate_renew_lease(ngx_http_keygate_ctx_t *ctx,
     ngx_memzero(&asking->ask, sizeof(kg_limit_ask_t));
     asking->ask.cost = limits->cost;
     asking->claims = 0;
+    asking->left = 0;
 
     if (ngx_http_keygate_asking_submit(asking, ctx) != NGX_OK) {
         ngx_http_keygate_asking_free(asking);

@@ -75,6 +75,33 @@ ngx_http_keygate_release(ngx_http_keygate_ctx_t *ctx)
 
 
 void
+ngx_http_keygate_release_left(kg_redis_t *client, const ngx_str_t *name,
+    const ngx_str_t *owner)
+{
+    ngx_str_t       argv[3];
+    kg_redis_cmd_t  cmd;
+
+    argv[0] = *name;
+    ngx_str_set(&argv[1], "release");
+    argv[2] = *owner;
+
+    ngx_memzero(&cmd, sizeof(kg_redis_cmd_t));
+
+    cmd.script = KG_SCRIPT_SETTLE;
+    cmd.nkeys = 1;
+    cmd.argc = 3;
+    cmd.argv = argv;
+    cmd.persist = NGX_HTTP_KEYGATE_PERSIST;
+
+    if (kg_redis_submit(client, &cmd) == NULL) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                      "keygate: no memory to settle a claim: its key stays "
+                      "taken");
+    }
+}
+
+
+void
 ngx_http_keygate_give_back(ngx_http_keygate_ctx_t *ctx)
 {
     ctx->claim->settled = 1;

@@ -165,3 +165,33 @@ ngx_http_keygate_together_told(ngx_http_keygate_ctx_t *ctx, kg_redis_op_t *op,
 
     ngx_http_keygate_claim_told(ctx, op, reply);
 }
+
+
+void
+ngx_http_keygate_together_left(uint32_t left, ngx_uint_t n, kg_redis_op_t *op,
+    const redisReply *answer)
+{
+    ngx_str_t   *names, *args;
+    ngx_uint_t   i, claims;
+
+    if (left == 0 || op->status == KG_REDIS_UNSENT
+        || op->status == KG_REDIS_REFUSED)
+    {
+        return;
+    }
+
+    claims = op->argv[op->argc - 1].len / 2;
+    names = &op->argv[n];
+    args = &names[claims + 2];
+
+    for (i = 0; i < claims; i++) {
+
+        if ((left & (1u << i))
+            && (answer == NULL
+                || answer->element[1 + i]->type == REDIS_REPLY_ARRAY))
+        {
+            ngx_http_keygate_release_left(op->redis, &names[i],
+                                    &args[NGX_HTTP_KEYGATE_CLAIM_ARGS * i]);
+        }
+    }
+}
