@@ -402,6 +402,25 @@ def test_who_leaves_before_redis_has_the_script(relayed, upstream, tmp_path):
     assert len(upstream.requests) == n + 1
 
 
+def test_who_waits_behind_an_ask_that_fails(relayed, upstream):
+    """They are more than go together: without their claims they fit into
+    one command, and none waits for several to time out."""
+    gate, key = relayed, relayed.warm
+    counted = Trips([gate.relay], key)
+    silence = threading.Event()
+    gate.relay.replace("EVALSHA", None, delay=silence)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(gate.connect()) for _ in range(60)]
+        clients[0].send(head(key, len(BODY), idem="k") + BODY)
+        wait_for(counted, what="the first ask")
+        for i, client in enumerate(clients[1:]):
+            client.send(head(key, len(BODY), idem=f"k{i}") + BODY)
+        assert {client.read().status for client in clients} == {503}
+        asked = [kind for kind in counted() if kind != "settle"]
+        silence.set()
+    assert asked == ["both", "limit"]
+
+
 # Redis fails them both.
 
 @pytest.mark.parametrize("outage", ["deny", "allow", "local"])

@@ -537,6 +537,16 @@ ngx_http_keygate_asking_answered(kg_redis_op_t *op)
         ngx_http_keygate_continue(ctx);
     }
 
+    /* Without their claims all who still wait fit into one more command. */
+
+    for (q = ngx_queue_head(&asking->waiting);
+         down && q != ngx_queue_sentinel(&asking->waiting);
+         q = ngx_queue_next(q))
+    {
+        ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
+        ngx_http_keygate_together_apart(ctx);
+    }
+
     ngx_http_keygate_together_left(asking->left, asking->limits.n, op,
                                    down ? NULL : op->reply);
 
