@@ -448,6 +448,34 @@ def test_late_answer(make_gate, make_relay, redis, upstream, outage):
         structured(first, "RateLimit")["default"]["r"] - 2
 
 
+@pytest.mark.parametrize("target, asked", [
+    (LOADS, ["both", "claim"]), ("/free", ["claim"] * 2)],
+    ids=["together", "alone"])
+def test_lost_answer(make_gate, make_relay, redis, upstream, target, asked):
+    """The same owner asks again by the next connection, and has the claim:
+    what is known of that Redis's keeping was asked anew ahead of it."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, **{
+        **GATE, "outage": "keygate_outage keys=stale:5m limits=allow;"})
+    key = gate.key()
+    assert write(gate, key, "warm", target).status == 200
+    n = len(upstream.requests)
+    counted = Trips([relay], key)
+    answered = threading.Event()
+    relay.replace("EVALSHA", None, times=1, delay=answered)
+    with gate.connect() as client:
+        client.send(head(key, len(BODY), target) + BODY)
+        wait_for(lambda: state(gate, key) == b"P", what="claim")
+        relay.cut()
+        answered.set()
+        answer = client.read()
+    assert answer.status == 200
+    asks = [kind for kind in counted() if kind != "settle"]
+    assert asks[:2] == asked and set(asks[1:]) == {"claim"}
+    check_replay(answer, write(gate, key, target=target))
+    assert len(upstream.requests) == n + 1
+
+
 def test_late_answer_hands_its_lease_back(make_gate, make_relay, redis):
     relay = make_relay(redis.port)
     gate = make_gate(redis_url=relay.url, **{

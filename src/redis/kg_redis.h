@@ -174,8 +174,9 @@ kg_redis_op_t *kg_redis_submit(kg_redis_t *redis, const kg_redis_cmd_t *cmd);
 void kg_redis_abandon(kg_redis_op_t *op);
 
 /*
- * A number that changes whenever the connection for small commands was made
- * anew: what was learnt of another one may not hold any more.
+ * A number that changes whenever the connection for small commands is lost,
+ * and when it was made anew: what was learnt of another one may not hold any
+ * more.
  */
 ngx_uint_t kg_redis_generation(const kg_redis_t *redis);
 

@@ -518,6 +518,10 @@ kg_redis_conn_close(kg_redis_conn_t *conn, const char *why)
         kg_redis_watch_down(conn->redis->watch, why);
     }
 
+    if (conn->up && conn == &conn->redis->conn) {
+        conn->redis->generation++;
+    }
+
     if (conn->peer.connection) {
         ngx_close_connection(conn->peer.connection);
         conn->peer.connection = NULL;
