@@ -421,6 +421,25 @@ def test_who_waits_behind_an_ask_that_fails(relayed, upstream):
     assert asked == ["both", "limit"]
 
 
+def test_who_waits_behind_a_refusal(relayed, upstream):
+    """What Redis refused it is not asked again by those who wait for more
+    than go together."""
+    gate, key = relayed, relayed.warm
+    counted = Trips([gate.relay], key)
+    answered = threading.Event()
+    gate.relay.replace("EVALSHA", None, times=1, delay=answered)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(gate.connect()) for _ in range(60)]
+        for i, client in enumerate(clients):
+            client.send(head(key, len(BODY), "/two", idem=f"k{i}") + BODY)
+        wait_for(counted, what="the first ask")
+        time.sleep(0.2)
+        answered.set()
+        answers = [client.read() for client in clients]
+    assert sorted(a.status for a in answers) == [200] * 3 + [429] * 57
+    assert [kind for kind in counted() if kind != "settle"][2:] == []
+
+
 # Redis fails them both.
 
 @pytest.mark.parametrize("outage", ["deny", "allow", "local"])

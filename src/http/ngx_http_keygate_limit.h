@@ -36,8 +36,9 @@ void ngx_http_keygate_asking_answered(kg_redis_op_t *op);
 /* ngx_http_keygate_limit_command.c */
 
 /*
- * Sends the ask, whose n, cost and claims are set, with what is to be leased, what
- * comes back and what is owed; ctx is of one of those who are limited alike.
+ * Sends the ask, whose n, cost and claims are set, with what is to be leased,
+ * what comes back and what is owed; ctx is of one of those who are limited
+ * alike.
  * NGX_OK, and asking is busy until the handler; or NGX_ERROR for no memory.
  */
 ngx_int_t ngx_http_keygate_asking_submit(ngx_http_keygate_asking_t *asking,

@@ -337,8 +337,9 @@ ngx_http_keygate_asking_turn(ngx_event_t *ev)
 
 
 /*
- * Who waited for an answer looks first at the lease it brought.  To ask Redis
- * would be to be refused for what the node itself holds.
+ * Who waited for an answer looks first at the lease or the denial it brought.
+ * To ask Redis would be to be refused for what the node itself holds, or once
+ * more.
  */
 
 static void
@@ -563,7 +564,7 @@ ngx_http_keygate_asking_over(ngx_http_keygate_asking_t *asking)
         ngx_http_keygate_asking_free(asking);
 
     } else {
-        asking->look = (asking->limits.life > 0);
+        asking->look = 1;
         ngx_http_keygate_asking_post(asking);
     }
 }
