@@ -74,8 +74,12 @@ typedef struct {
 } ngx_http_keygate_claim_text_t;
 
 
-/* So many claims at most go together, with the limits of their requests. */
+/*
+ * So many claims at most go together, with the limits of their requests, and
+ * of so many requests: a place among them has two bytes.
+ */
 #define NGX_HTTP_KEYGATE_TOGETHER       16
+#define NGX_HTTP_KEYGATE_TOGETHER_LAST  65535
 #define NGX_HTTP_KEYGATE_TOGETHER_ARGS                                        \
     (NGX_HTTP_KEYGATE_TOGETHER * (1 + NGX_HTTP_KEYGATE_CLAIM_ARGS) + 1)
 

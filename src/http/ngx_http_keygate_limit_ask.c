@@ -398,8 +398,8 @@ ngx_http_keygate_asking_look(ngx_http_keygate_asking_t *asking)
 
 
 /*
- * All who wait, in one command, up to the claim that is one too many for it:
- * so long as there is one under way the rest waits for the next.
+ * All who wait, in one command.  A claim that has no place in it, or that would
+ * be forgotten where it is made, its request asks for by itself.
  */
 
 static void
@@ -423,18 +423,14 @@ ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking)
     asking->claims = 0;
     asking->left = 0;
 
-    do {
+    while (!ngx_queue_empty(&asking->waiting)) {
         q = ngx_queue_head(&asking->waiting);
         ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
 
-        if (ctx->together && asking->claims == NGX_HTTP_KEYGATE_TOGETHER) {
-            break;
-        }
-
-        /* Where claims would be forgotten none is made. */
-
         if (ctx->together
-            && ngx_http_keygate_guard(asking->conf->guard) != NGX_OK)
+            && (asking->claims == NGX_HTTP_KEYGATE_TOGETHER
+                || asking->ask.n >= NGX_HTTP_KEYGATE_TOGETHER_LAST
+                || ngx_http_keygate_guard(asking->conf->guard) != NGX_OK))
         {
             ctx->together = 0;
         }
@@ -443,8 +439,7 @@ ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking)
         ngx_queue_insert_tail(&asking->asked, q);
         asking->ask.n++;
         asking->claims += ctx->together;
-
-    } while (!ngx_queue_empty(&asking->waiting));
+    }
 
     if (ngx_http_keygate_asking_submit(asking, ctx) == NGX_OK) {
         return;
