@@ -35,6 +35,7 @@ GATE = PIECES
     ({"access": "test", "limits": {"default": "601r/m"}}, "limits.default"),
     ({"access": "test", "limits": {"default": "59r/h"}}, "limits.default"),
     ({"access": "test", "limits": {"default": "11r/s"}}, "limits.default"),
+    ({"access": "test", "limits": {"default": "601r/h"}}, "limits.default"),
     ({"access": "test", "limits": {"org": "6001r/m"}}, "limits.org"),
     ({"access": "test", "limits": {"slow": "1r/m"}}, "limits.slow"),
 ])

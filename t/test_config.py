@@ -139,6 +139,7 @@ POLICY = [
     ("keygate_policy slow rate=9r/m min=10r/m by=key;", '"min="'),
     ("keygate_policy slow rate=9r/m max=8r/m by=key;", '"max="'),
     ("keygate_policy slow rate=1r/s max=59r/m by=key;", '"max="'),
+    ("keygate_policy slow rate=61r/h max=60r/m by=key;", '"max="'),
     ("keygate_policy slow rate=9r/m min=9r/m max=8r/m by=key;", '"max="'),
     ("keygate_policy slow rate=9r/m by=;", '"key", "org"'),
     ("keygate_policy slow rate=9r/m by=ip;", '"key", "org"'),

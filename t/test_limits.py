@@ -134,6 +134,27 @@ def test_key_has_a_limit_of_its_own(gate, own, quota):
     assert remaining(answer) == quota - 1
 
 
+@pytest.mark.parametrize("own, quota, window", [
+    ("600r/h", 600, 3600), ("601r/h", 600, 3600), ("36000r/h", 600, 3600),
+    ("36001r/h", 600, 60), ("864000r/d", 600, 86400), ("10r/s", 10, 1),
+])
+def test_most_holds_in_its_own_time(gate, own, quota, window):
+    """36000 an hour may all come in one minute, of which 600 is the most."""
+    answer = gate.get(LOADS, key=gate.key(limits={"default": own}))
+
+    assert answer.get("RateLimit-Policy") == \
+        f'"default";q={quota};w={window}'
+
+
+def test_most_of_a_bucket_is_its_pace(make_gate):
+    gate = make_gate(policies="keygate_policy default rate=60r/m burst=20 "
+                              "max=600r/m by=key;")
+
+    assert [gate.get(LOADS, key=gate.key(limits={"default": own}))
+            .get("RateLimit-Policy") for own in ("36000r/h", "72000r/h")] == \
+        ['"default";q=20;w=2'] * 2
+
+
 def test_least_limit_of_a_key(make_gate):
     gate = make_gate(policies="keygate_policy default rate=60r/m min=5r/m "
                               "max=600r/m by=key;")

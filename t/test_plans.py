@@ -62,6 +62,7 @@ def test_plan_changes_for_all_at_reload(make_gate, upstream):
     ("keygate_plan gold none=300r/m;", "keygate_policy"),
     ("keygate_plan gold default=300r/m default=2r/m;", "twice"),
     ("keygate_plan gold default=601r/m;", "max="),
+    ("keygate_plan gold default=601r/h;", "max="),
     ("keygate_plan gold default=1r/d;", "min="),
     ("keygate_plan gold default=2r/m; keygate_plan gold default=3r/m;",
      "duplicate"),

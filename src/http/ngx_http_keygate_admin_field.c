@@ -255,9 +255,7 @@ ngx_http_keygate_admin_check_limit(ngx_http_keygate_admin_t *admin,
                                             "must be a rate like \"120r/m\"");
     }
 
-    if ((policy->min.requests && kg_rate_cmp(&rate, &policy->min) < 0)
-        || (policy->max.requests && kg_rate_cmp(&rate, &policy->max) > 0))
-    {
+    if (!ngx_http_keygate_policy_takes(policy, &rate)) {
         return ngx_http_keygate_admin_out_of_range(admin, field, policy);
     }
 

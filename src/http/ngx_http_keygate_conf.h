@@ -328,6 +328,10 @@ char *ngx_http_keygate_conf_plans(ngx_conf_t *cf,
 ngx_uint_t ngx_http_keygate_policy_takes(
     const ngx_http_keygate_policy_t *policy, const kg_rate_t *rate);
 
+/* 1 when whatever the rate admits the policy's max= would admit as well. */
+ngx_uint_t ngx_http_keygate_policy_tops(
+    const ngx_http_keygate_policy_t *policy, const kg_rate_t *rate);
+
 /* Some location needs what http {} has to have. */
 void ngx_http_keygate_conf_used(ngx_conf_t *cf);
 

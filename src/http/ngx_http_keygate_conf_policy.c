@@ -444,8 +444,22 @@ ngx_http_keygate_policy_takes(const ngx_http_keygate_policy_t *policy,
     const kg_rate_t *rate)
 {
     return (policy->min.requests == 0 || kg_rate_cmp(rate, &policy->min) >= 0)
-           && (policy->max.requests == 0
-               || kg_rate_cmp(rate, &policy->max) <= 0);
+           && ngx_http_keygate_policy_tops(policy, rate);
+}
+
+
+ngx_uint_t
+ngx_http_keygate_policy_tops(const ngx_http_keygate_policy_t *policy,
+    const kg_rate_t *rate)
+{
+    if (policy->max.requests == 0) {
+        return 1;
+    }
+
+    /* All that a window admits may come at once, a bucket keeps its pace. */
+
+    return policy->burst ? kg_rate_cmp(rate, &policy->max) <= 0
+                         : (ngx_uint_t) kg_rate_covers(&policy->max, rate);
 }
 
 

@@ -256,8 +256,17 @@ ngx_http_keygate_rate_within(const ngx_http_keygate_policy_t *policy,
         *rate = policy->min;
     }
 
-    if (policy->max.requests && kg_rate_cmp(rate, &policy->max) > 0) {
+    if (ngx_http_keygate_policy_tops(policy, rate)) {
+        return;
+    }
+
+    /* A quota of an hour must not become one of a minute, which is more. */
+
+    if (kg_rate_cmp(rate, &policy->max) > 0) {
         *rate = policy->max;
+
+    } else {
+        rate->requests = policy->max.requests;
     }
 }
 
