@@ -162,6 +162,20 @@ def test_a_lowered_limit_holds_at_once(gate):
     assert statuses.count(200) <= 75
 
 
+def test_a_lease_is_not_for_a_key_with_a_lower_limit(make_gate):
+    """Of a limit that keys share: what one key has leased, another that is
+    held to less of it may not use."""
+    gate = make_gate(**GATE, workers="1",
+                     gate="keygate partner; keygate_limit two;")
+    org = gate.org()
+    key, held = gate.key(org), gate.key(org, limits={"two": "20r/m"})
+    spend(gate, key, 100)
+
+    for _ in range(5):
+        assert {a.status for a in spend(gate, key, 40)} == {200}
+        assert {a.status for a in spend(gate, held, 10)} == {429}
+
+
 def test_what_is_left_of_a_lease_comes_back(gate, redis):
     """Of two, when the next was there already, with one question each."""
     key = gate.key()

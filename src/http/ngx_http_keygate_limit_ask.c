@@ -117,6 +117,10 @@ ngx_http_keygate_monotonic(void)
 /*
  * Who spends from the same states, and at which rates.  The values of variables
  * are in the states' names as SHA-256, so nobody can aim at another's place.
+ *
+ * What is leased at one rate is not for who is held to another at the same
+ * time: a key with a rate of its own for a limit that keys share has a place of
+ * its own.  A rate that changes for all keeps the place, and the lease.
  */
 
 void
@@ -124,6 +128,7 @@ ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
 {
     u_char                      *p;
     uint32_t                     life;
+    kg_rate_t                    own;
     ngx_md5_t                    md5;
     ngx_uint_t                   i;
     kg_zone_limits_t            *limits;
@@ -153,6 +158,16 @@ ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
 
         ngx_md5_update(&md5, numbers, 4);
         ngx_md5_update(&md5, applied->state.data, applied->state.len);
+
+        if (!(applied->policy->by & NGX_HTTP_KEYGATE_BY_KEY)
+            && kg_limits_find(&ctx->key.limits,
+                              ngx_http_keygate_kg(&applied->policy->name),
+                              &own)
+               == KG_OK)
+        {
+            kg_put32(numbers, applied->rate.requests);
+            ngx_md5_update(&md5, numbers, 4);
+        }
 
         life = applied->policy->exact ? 0 : kg_limit_life(&applied->limit);
         limits->life = ngx_min(limits->life, life);
