@@ -137,6 +137,27 @@ def test_a_denial_of_a_dear_one_is_not_of_a_cheap_one(gate, redis):
         [200, 200, 200, 429]
 
 
+@pytest.mark.parametrize("spent, first, relief", [
+    (10, "/paced", (6, 10)), (7, "/dear", (16, 20)),
+])
+def test_a_dear_one_is_told_its_own_relief(make_gate, spent, first, relief):
+    """Not that of a cheap one, nor what it was before others spent more."""
+    gate = make_gate(**{**GATE, "policies": """
+        keygate_policy default rate=6r/m burst=10 by=key;""",
+        "routes": """keygate_routes partner {
+            GET /paced loads:read;
+            GET /dear loads:read cost=5;
+        }"""})
+    key = gate.key()
+    assert {a.status for a in spend(gate, key, spent, "/paced")} == {200}
+    check_error(spend(gate, key, 1, first)[0], 429, "rate_limited",
+                {"policy": "default"}, relief)
+    spend(gate, key, 10 - spent, "/paced")
+
+    check_error(spend(gate, key, 1, "/dear")[0], 429, "rate_limited",
+                {"policy": "default"}, (46, 50))
+
+
 def test_a_raised_limit_ends_a_denial(gate):
     org = gate.org()
     key = gate.key(org)

@@ -119,7 +119,9 @@ kg_zone_limits_verdict(const kg_zone_limited_t *place,
     /* With what comes back there may be room again. */
 
     if (kg_zone_limits_denied(place, limits, now)
-        && (limits->life == 0 || place->back[0].units < limits->cost))
+        && (limits->life == 0
+            || ngx_max(place->back[0].units, place->back[1].units)
+               < limits->cost))
     {
         return KG_ZONE_LIMITS_DENIED;
     }
@@ -133,7 +135,7 @@ kg_zone_limits_denied(const kg_zone_limited_t *place,
     const kg_zone_limits_t *limits, uint64_t now)
 {
     return now < place->denied && place->rates == limits->rates
-           && limits->cost >= place->denied_cost;
+           && limits->cost == place->denied_cost;
 }
 
 
@@ -205,7 +207,9 @@ kg_zone_limits_answer(kg_zone_t *zone, const kg_zone_limits_t *limits,
 
     place = kg_zone_limited(zone, limits, now, &lock);
 
-    if (place->rates != limits->rates) {
+    /* What is spent since a dear one was denied makes it wait for longer. */
+
+    if (place->rates != limits->rates || answer->granted || answer->lease) {
         place->denied = 0;
     }
 

@@ -5,7 +5,8 @@
  * A place is for those who spend from the same states in Redis.  It holds what
  * is leased of them, a denial until its relief, how much was asked for lately,
  * and how the limits stood when Redis last said.  A lease serves on when a rate
- * changes, since it is spent; a denial holds for the rates it was made for.
+ * changes, since it is spent; a denial holds for the rates and the cost it was
+ * made for, and until something is granted: a dear request would wait longer.
  *
  * A lease may be used from when it was asked for until its life is over, by
  * CLOCK_MONOTONIC, which every process of the machine has in common; Redis
