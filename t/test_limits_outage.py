@@ -78,6 +78,36 @@ def test_at_least_one(make_gate, make_redis):
         assert admitted(gate, key, 3) == 1
 
 
+@pytest.mark.parametrize("text, relief", [
+    ("rate=10r/m by=key", (50, 60)),
+    ("rate=12r/h burst=10 by=key", (5900, 6000)),
+])
+def test_at_least_one_of_a_dear_route(make_gate, make_redis, text, relief):
+    """5 are more than a quarter of 10, but are not refused for as long as
+    Redis is away.  All 5 are told when it is back, by a cheap one too."""
+    redis = make_redis()
+    gate, key = local_gate(
+        make_gate, redis, policies=policy(text), redis_parameters=PATIENT,
+        routes="""keygate_routes partner {
+            GET /v1/loads loads:read;
+            GET /dear loads:read cost=5;
+        }""")
+    assert admitted(gate, key, 1) == 1
+
+    with redis.stopped():
+        answers = [gate.get("/dear", key=key) for _ in range(2)]
+        assert admitted(gate, key, 1) == 0
+
+    assert [a.status for a in answers] == [200, 429]
+    check_error(answers[1], 429, "rate_limited", {"policy": "default"}, relief)
+
+    def back():
+        answer = gate.get(LOADS, key=key)
+        return answer.status == 200 and structured(answer, "RateLimit")
+
+    assert wait_for(back, 10, "Redis")["default"]["r"] == 10 - 1 - 5 - 1
+
+
 def test_redis_is_told(make_gate, make_redis):
     """What was admitted alone counts when Redis is back: the gate does not
     open twice over."""

@@ -61,6 +61,7 @@ ngx_http_keygate_limit_owed(ngx_http_keygate_main_conf_t *mcf,
     ngx_http_keygate_ctx_t *ctx, kg_limit_ask_t *ask)
 {
     uint64_t           now;
+    ngx_uint_t         i;
     kg_limit_policy_t  policies[KG_LIMIT_POLICIES_MAX];
     ngx_str_t          names[KG_LIMIT_POLICIES_MAX];
 
@@ -74,18 +75,27 @@ ngx_http_keygate_limit_owed(ngx_http_keygate_main_conf_t *mcf,
 
     ngx_http_keygate_limit_shares(ctx, mcf->share, policies, names);
 
+    /* A dearer request may have had more than this one's share. */
+
+    for (i = 0; i < ctx->napplied; i++) {
+        policies[i].limit = ctx->applied[i].limit.limit;
+    }
+
     ask->owes = kg_zone_local_owed(mcf->zone, names, policies, ctx->napplied,
                                    now, ctx->request->pool, ask->debt);
 }
 
 
-/* The policies at the node's share, of which at least one request is left. */
+/*
+ * The policies at the node's share, which has room for one request at least, of
+ * any cost that the whole limit has room for.
+ */
 
 static void
 ngx_http_keygate_limit_shares(ngx_http_keygate_ctx_t *ctx, ngx_uint_t share,
     kg_limit_policy_t *policies, ngx_str_t *names)
 {
-    uint32_t                     burst;
+    uint32_t                     burst, least;
     kg_rate_t                    rate;
     ngx_uint_t                   i;
     ngx_http_keygate_applied_t  *applied;
@@ -93,15 +103,21 @@ ngx_http_keygate_limit_shares(ngx_http_keygate_ctx_t *ctx, ngx_uint_t share,
     for (i = 0; i < ctx->napplied; i++) {
         applied = &ctx->applied[i];
 
+        least = (uint32_t) ngx_min(ctx->route->cost, applied->limit.limit);
+
         rate = applied->rate;
         rate.requests = (uint32_t) ((uint64_t) rate.requests * share / 100);
-        rate.requests = ngx_max(rate.requests, 1);
 
         burst = 0;
 
         if (applied->limit.bucket) {
+            rate.requests = ngx_max(rate.requests, 1);
+
             burst = (uint32_t) ((uint64_t) applied->limit.limit * share / 100);
-            burst = ngx_max(burst, 1);
+            burst = ngx_max(burst, least);
+
+        } else {
+            rate.requests = ngx_max(rate.requests, least);
         }
 
         kg_limit_policy(&policies[i], &rate, burst);
