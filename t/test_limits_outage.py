@@ -134,6 +134,27 @@ def test_redis_is_told(make_gate, make_redis):
     assert admitted(gate, key, 40) == 0
 
 
+def test_redis_is_told_of_what_others_had(make_gate, make_redis):
+    """By a key that is held to less than they, of a limit that they share."""
+    redis = make_redis()
+    gate, key = local_gate(make_gate, redis, workers="1",
+                           policies=policy("rate=40r/m by=org"),
+                           redis_parameters=PATIENT)
+    held = gate.key(key.org, limits={"default": "4r/m"})
+    gate.watched()
+    assert admitted(gate, key, 1) == admitted(gate, held, 1) == 1
+
+    with redis.stopped():
+        assert admitted(gate, key, 12) == 10
+
+    def back():
+        gate.get(LOADS, key=held)
+        return redis.calls("evalsha") + redis.calls("eval") >= 2
+
+    wait_for(back, 10, "Redis")
+    assert admitted(gate, key, 40) == 40 - 2 - 10
+
+
 def test_redis_is_told_once(make_gate, make_redis):
     redis = make_redis()
     gate, key = local_gate(make_gate, redis, workers="1",

@@ -75,10 +75,10 @@ ngx_http_keygate_limit_owed(ngx_http_keygate_main_conf_t *mcf,
 
     ngx_http_keygate_limit_shares(ctx, mcf->share, policies, names);
 
-    /* A dearer request may have had more than this one's share. */
+    /* Others may have had more than this one's share: all of it is owed. */
 
     for (i = 0; i < ctx->napplied; i++) {
-        policies[i].limit = ctx->applied[i].limit.limit;
+        policies[i].limit = KG_RATE_REQUESTS_MAX;
     }
 
     ask->owes = kg_zone_local_owed(mcf->zone, names, policies, ctx->napplied,
