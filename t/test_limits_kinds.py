@@ -241,6 +241,22 @@ def test_wrong_costs(nginx_t, cost, right):
     assert right in stderr
 
 
+@pytest.mark.parametrize("policy, cost, right", [
+    ("rate=60r/m burst=5", 6, 'its "burst=" has room for 5'),
+    ("rate=60r/m max=90r/m", 91, 'its "max=" has room for 90'),
+    ("rate=60r/m burst=5", 5, None), ("rate=60r/m max=90r/m", 90, None),
+    ("rate=60r/m", 61, None), ("rate=60r/m burst=5 dry_run", 6, None),
+])
+def test_a_cost_that_no_record_lets_through(nginx_t, policy, cost, right):
+    rc, stderr = nginx_t(
+        policies=f"keygate_policy own {policy} by=key;",
+        routes=f"keygate_routes partner {{ GET /a a:b limit=+own "
+               f"cost={cost}; }}",
+        gate="keygate partner; keygate_limit off;")
+    assert (rc == 0) == (right is None)
+    assert right is None or right in stderr
+
+
 def test_a_public_route_has_no_cost(nginx_t):
     rc, stderr = nginx_t(
         routes="keygate_routes partner { GET /a public cost=2; }")

@@ -419,6 +419,10 @@ ngx_http_keygate_conf_complete(ngx_conf_t *cf,
                           limits[i]->file, limits[i]->line);
             return NGX_CONF_ERROR;
         }
+
+        if (ngx_http_keygate_conf_cost(cf, limits[i]) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
     }
 
     if (!mcf->used) {

@@ -115,6 +115,7 @@ typedef struct {
 typedef struct {
     ngx_str_t                    name;
     ngx_http_keygate_policy_t   *policy;
+    uint32_t                     cost;          /* of its route; or 0 */
     u_char                      *file;
     ngx_uint_t                   line;
 } ngx_http_keygate_limit_t;
@@ -342,6 +343,10 @@ char *ngx_http_keygate_conf_complete(ngx_conf_t *cf,
 /* Adds a limit to a list, made when NULL; NULL after a line in the log. */
 ngx_http_keygate_limit_t *ngx_http_keygate_conf_limit_add(ngx_conf_t *cf,
     ngx_array_t **limits, ngx_str_t *name);
+
+/* Finds a route whose limit, once its policy is known, has no room for it. */
+char *ngx_http_keygate_conf_cost(ngx_conf_t *cf,
+    const ngx_http_keygate_limit_t *limit);
 
 /* The built-in policies "default", and where it applies, and "self". */
 char *ngx_http_keygate_conf_default(ngx_conf_t *cf,

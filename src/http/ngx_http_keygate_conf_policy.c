@@ -369,6 +369,33 @@ ngx_http_keygate_conf_limit_add(ngx_conf_t *cf, ngx_array_t **limits,
 
 
 char *
+ngx_http_keygate_conf_cost(ngx_conf_t *cf,
+    const ngx_http_keygate_limit_t *limit)
+{
+    uint32_t                          most;
+    const ngx_http_keygate_policy_t  *policy;
+
+    policy = limit->policy;
+
+    /* A record may raise a rate up to max=, and a burst not at all. */
+
+    most = policy->burst ? policy->burst : policy->max.requests;
+
+    if (most == 0 || limit->cost <= most || policy->dry_run) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "no request of \"cost=%uD\" in %s:%ui is ever admitted by "
+                  "policy \"%V\": its \"%s\" has room for %uD",
+                  limit->cost, limit->file, limit->line, &policy->name,
+                  policy->burst ? "burst=" : "max=", most);
+
+    return NGX_CONF_ERROR;
+}
+
+
+char *
 ngx_http_keygate_conf_default(ngx_conf_t *cf,
     ngx_http_keygate_main_conf_t *mcf)
 {

@@ -98,6 +98,7 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
     ngx_int_t                  taken;
     ngx_uint_t                 i;
     const char                *why;
+    ngx_http_keygate_limit_t **limits;
     ngx_http_keygate_route_t  *route;
     ngx_http_keygate_table_t  *table;
 
@@ -225,6 +226,12 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
 
     if (route->cost == 0) {
         route->cost = 1;
+    }
+
+    limits = route->limits ? route->limits->elts : NULL;
+
+    for (i = 0; limits && i < route->limits->nelts; i++) {
+        limits[i]->cost = route->cost;
     }
 
     if (route->idem
