@@ -98,11 +98,11 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
     ngx_int_t                  taken;
     ngx_uint_t                 i;
     const char                *why;
-    ngx_http_keygate_limit_t **limits;
     ngx_http_keygate_route_t  *route;
     ngx_http_keygate_table_t  *table;
 
-    ngx_http_keygate_idem_conf_t  idem;
+    ngx_http_keygate_limit_t     **limits;
+    ngx_http_keygate_idem_conf_t   idem;
 
     table = conf;
     value = cf->args->elts;
