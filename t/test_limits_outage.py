@@ -7,6 +7,7 @@ import time
 import pytest
 
 from checks import check_error, structured
+from harness.client import encode_request
 from harness.ports import wait_for
 
 LOADS = "/v1/loads"
@@ -153,6 +154,48 @@ def test_redis_is_told_of_what_others_had(make_gate, make_redis):
 
     wait_for(back, 10, "Redis")
     assert admitted(gate, key, 40) == 40 - 2 - 10
+
+
+def test_redis_is_told_again_when_that_was_lost(make_gate, redis, make_relay):
+    """The connection breaks while it is told: not seconds later, when it has
+    admitted as many once more, but by the next that asks."""
+    relay = make_relay(redis.port)
+    gate, key = local_gate(
+        make_gate, redis, workers="1", redis_url=relay.url,
+        policies=policy("rate=20r/m by=key"),
+        outage="keygate_outage limits=local share=100%;",
+        routes="""keygate_routes partner {
+            GET /v1/loads loads:read;
+            GET /free loads:read limit=off;
+        }""", redis_parameters="connect=1s command=5s dead=9s",
+        zone="keygate_zone zone=keygate:16m usage=off;")
+    gate.get("/free", key=key)
+
+    relay.refuse()
+    wait_for(lambda: admitted(gate, key, 30) == 0, 10, "the share's end")
+    relay.accept()
+    wait_for(lambda: gate.get("/free", key=gate.key()).status == 200, 10,
+             "a connection")
+    gate.watched()
+    gate.get("/free", key=key)
+
+    told = relay.count("EVALSHA")
+    relay.freeze()
+    with gate.connect() as client:
+        client.send(encode_request("GET", LOADS,
+                                   {"Authorization": f"Bearer {key.token}"}))
+        wait_for(lambda: relay.count("EVALSHA") > told, 5, "what is told")
+        relay.cut()
+        assert client.read().status == 429
+    relay.thaw()
+
+    def back():
+        """Redis is asked, which has counted nothing but what it is told."""
+        assert gate.get(LOADS, key=key).status == 429
+        return relay.count("EVALSHA") > told + 1
+
+    wait_for(back, 10, "Redis")
+    assert admitted(gate, key, 20) == 0
 
 
 def test_redis_is_told_once(make_gate, make_redis):

@@ -49,8 +49,8 @@ ngx_uint_t ngx_http_keygate_asking_read(ngx_http_keygate_asking_t *asking,
     kg_redis_op_t *op, kg_limit_answer_t *answer);
 
 /*
- * Redis was told, or surely was not, what this node admitted alone by the
- * states that are the first n arguments.
+ * Redis was told what this node admitted alone by the states that are the
+ * first n arguments, or is to be told again.
  */
 void ngx_http_keygate_asking_told(kg_zone_t *zone, kg_redis_op_t *op,
     ngx_uint_t n, ngx_uint_t told);

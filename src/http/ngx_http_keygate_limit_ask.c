@@ -493,12 +493,12 @@ ngx_http_keygate_asking_answered(kg_redis_op_t *op)
     down = !ngx_http_keygate_asking_read(asking, op, &answer);
     granted = down ? 0 : answer.granted;
 
-    /* What timed out is still there for Redis to take. */
+    /*
+     * What timed out is still there for Redis to take.  What was lost with its
+     * connection may have been taken; twice is better than not at all.
+     */
 
-    if (asking->ask.owes
-        && (!down || op->status == KG_REDIS_UNSENT
-            || op->status == KG_REDIS_REFUSED))
-    {
+    if (asking->ask.owes && op->status != KG_REDIS_TIMEOUT) {
         ngx_http_keygate_asking_told(asking->conf->zone, op, asking->limits.n,
                                      !down);
     }

@@ -91,7 +91,7 @@ ngx_int_t kg_zone_local_decide(kg_zone_t *zone, const ngx_str_t *names,
  * What the node has admitted alone and still counts, of each policy, into
  * debt: 1 when there is any, of which Redis is not being told already.  It
  * counts on here until kg_zone_local_told() says with told that Redis has
- * acknowledged it, or without that it was surely not told.
+ * acknowledged it, or without that it is to be told again.
  */
 ngx_uint_t kg_zone_local_owed(kg_zone_t *zone, const ngx_str_t *names,
     const kg_limit_policy_t *policies, ngx_uint_t n, uint64_t now,
