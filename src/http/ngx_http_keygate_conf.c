@@ -420,9 +420,7 @@ ngx_http_keygate_conf_complete(ngx_conf_t *cf,
             return NGX_CONF_ERROR;
         }
 
-        if (ngx_http_keygate_conf_cost(cf, limits[i]) != NGX_CONF_OK) {
-            return NGX_CONF_ERROR;
-        }
+        ngx_http_keygate_conf_cost(cf, limits[i]);
     }
 
     if (!mcf->used) {

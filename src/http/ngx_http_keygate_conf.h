@@ -344,8 +344,8 @@ char *ngx_http_keygate_conf_complete(ngx_conf_t *cf,
 ngx_http_keygate_limit_t *ngx_http_keygate_conf_limit_add(ngx_conf_t *cf,
     ngx_array_t **limits, ngx_str_t *name);
 
-/* Finds a route whose limit, once its policy is known, has no room for it. */
-char *ngx_http_keygate_conf_cost(ngx_conf_t *cf,
+/* Warns of a route for which its limit, its policy known, has no room. */
+void ngx_http_keygate_conf_cost(ngx_conf_t *cf,
     const ngx_http_keygate_limit_t *limit);
 
 /* The built-in policies "default", and where it applies, and "self". */

@@ -368,7 +368,7 @@ ngx_http_keygate_conf_limit_add(ngx_conf_t *cf, ngx_array_t **limits,
 }
 
 
-char *
+void
 ngx_http_keygate_conf_cost(ngx_conf_t *cf,
     const ngx_http_keygate_limit_t *limit)
 {
@@ -382,16 +382,14 @@ ngx_http_keygate_conf_cost(ngx_conf_t *cf,
     most = policy->burst ? policy->burst : policy->max.requests;
 
     if (most == 0 || limit->cost <= most || policy->dry_run) {
-        return NGX_CONF_OK;
+        return;
     }
 
-    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+    ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                   "no request of \"cost=%uD\" in %s:%ui is ever admitted by "
                   "policy \"%V\": its \"%s\" has room for %uD",
                   limit->cost, limit->file, limit->line, &policy->name,
                   policy->burst ? "burst=" : "max=", most);
-
-    return NGX_CONF_ERROR;
 }
 
 
