@@ -158,6 +158,32 @@ def test_a_dear_one_is_told_its_own_relief(make_gate, spent, first, relief):
                 {"policy": "default"}, (46, 50))
 
 
+def test_a_denial_is_renewed_when_others_may_prolong_it(make_gate):
+    """Soon it is the organisation's limit for which the key has to wait."""
+    gate = make_gate(**{**GATE, "policies": """
+        keygate_policy default rate=10r/m burst=2 by=key;
+        keygate_policy org rate=8r/h by=org;""",
+        "routes": "keygate_routes partner { GET /v1/loads loads:read; }"},
+        gate="keygate partner; keygate_limit default org; "
+             "keygate_errors envelope;")
+    org = gate.org()
+    key, other, third = (gate.key(org) for _ in range(3))
+    spend(gate, key, 2)
+    check_error(gate.get(LOADS, key=key), 429, "rate_limited",
+                {"policy": "default"}, (1, 6))
+    for each in (other, third):
+        assert [a.status for a in spend(gate, each, 3)] == [200, 200, 429]
+    assert gate.get(LOADS, key=gate.key(org)).status == 200
+    assert gate.get(LOADS, key=gate.key(org)).status == 200
+
+    def told():
+        answer = gate.get(LOADS, key=key)
+        return answer if int(answer.get("Retry-After")) > 6 else None
+
+    check_error(wait_for(told, 5, "the later relief"), 429, "rate_limited",
+                {"policy": "org"}, (3000, 3660))
+
+
 def test_a_raised_limit_ends_a_denial(gate):
     org = gate.org()
     key = gate.key(org)

@@ -15,6 +15,9 @@
 /* A denial that has no relief is asked for again. */
 #define KG_ZONE_LIMITS_NEVER    60000
 
+/* How long one is remembered that others can make longer, ms. */
+#define KG_ZONE_LIMITS_UNSURE   1000
+
 
 static kg_zone_limited_t *kg_zone_limited(kg_zone_t *zone,
     const kg_zone_limits_t *limits, uint64_t now, ngx_atomic_t **lock);
@@ -227,8 +230,15 @@ kg_zone_limits_answer(kg_zone_t *zone, const kg_zone_limits_t *limits,
 
         /* Redis said so at some moment between the two. */
 
-        place->denied = sent + relief * 1000;
         place->relieved = now + relief * 1000;
+
+        /* Nobody spends of one that is used up, but of what is left others. */
+
+        if (limits->n > 1 || limits->cost > 1) {
+            relief = ngx_min(relief, KG_ZONE_LIMITS_UNSURE);
+        }
+
+        place->denied = sent + relief * 1000;
         place->denied_cost = limits->cost;
         place->refusing = answer->refusing;
     }
