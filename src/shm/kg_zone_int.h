@@ -21,7 +21,7 @@
 
 
 /* To change with anything below. */
-#define KG_ZONE_LAYOUT      7
+#define KG_ZONE_LAYOUT      8
 
 #define KG_ZONE_SHARDS      64
 #define KG_ZONE_SPIN        2048
@@ -157,7 +157,7 @@ typedef struct {
     kg_zone_limited_t      *limits;
     kg_zone_set_lock_t  limit_locks[KG_ZONE_LIMIT_LOCKS];
     ngx_atomic_t            local_lock;     /* pid of the owner, or 0 */
-    uint64_t                local_at;       /* us; 0: never */
+    uint64_t                local_until;    /* us: it is owed; 0: never */
 
     kg_zone_shard_t         shards[KG_ZONE_SHARDS];
 } kg_zone_shared_t;

@@ -100,7 +100,7 @@ ngx_uint_t kg_zone_local_owed(kg_zone_t *zone, const ngx_str_t *names,
 void kg_zone_local_told(kg_zone_t *zone, const ngx_str_t *names, ngx_uint_t n,
     ngx_uint_t told, ngx_pool_t *pool);
 
-/* 1 when the node has lately decided alone. */
+/* 1 when something that the node has decided alone may still count. */
 ngx_uint_t kg_zone_local_used(const kg_zone_t *zone, uint64_t now);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * Limits while Redis is away: the node counts alone, by src/core's arithmetic,
  * over states that are kept among the zone's records.  One lock is held for a
- * decision on several of them; it is taken in an outage only, and once after
- * it, when Redis is told what was admitted.
+ * decision on several of them; it is taken in an outage, and after it by who
+ * asks Redis, which is told what was admitted, until nothing of it counts.
  *
  * A zone that is full forgets states as it forgets records.
  */
@@ -35,6 +35,7 @@ typedef struct {
 static ngx_int_t kg_zone_local_load(kg_zone_t *zone, const ngx_str_t *name,
     ngx_pool_t *pool, kg_zone_local_t *local);
 static void kg_zone_local_store(kg_zone_t *zone, kg_zone_local_t *local);
+static uint64_t kg_zone_local_counts(const kg_limit_policy_t *policy);
 
 
 ngx_int_t
@@ -42,6 +43,7 @@ kg_zone_local_decide(kg_zone_t *zone, const ngx_str_t *names,
     const kg_limit_policy_t *policies, ngx_uint_t n, const kg_limit_ask_t *ask,
     uint64_t now, ngx_pool_t *pool, kg_limit_answer_t *answer)
 {
+    uint64_t           until;
     ngx_int_t          rc;
     ngx_uint_t         i;
     kg_zone_local_t   *locals;
@@ -76,7 +78,10 @@ kg_zone_local_decide(kg_zone_t *zone, const ngx_str_t *names,
         kg_zone_local_store(zone, &locals[i]);
     }
 
-    zone->shared->local_at = now;
+    for (i = 0; i < n; i++) {
+        until = now + kg_zone_local_counts(&policies[i]);
+        zone->shared->local_until = ngx_max(zone->shared->local_until, until);
+    }
 
     ngx_unlock(&zone->shared->local_lock);
 
@@ -192,11 +197,20 @@ kg_zone_local_told(kg_zone_t *zone, const ngx_str_t *names, ngx_uint_t n,
 ngx_uint_t
 kg_zone_local_used(const kg_zone_t *zone, uint64_t now)
 {
-    uint64_t  at;
+    return now < zone->shared->local_until;
+}
 
-    at = zone->shared->local_at;
 
-    return at && now - at < (uint64_t) KG_LIMIT_REFILL_MAX * 1000000;
+/* us that what is admitted now counts: its window, or until it is paid off. */
+
+static uint64_t
+kg_zone_local_counts(const kg_limit_policy_t *policy)
+{
+    if (policy->bucket) {
+        return (uint64_t) (policy->limit * policy->unit / policy->pace) + 1;
+    }
+
+    return (uint64_t) policy->window * 1000000;
 }
 
 
