@@ -18,6 +18,10 @@ def test_two_leases_that_end_at_once_both_go_back(program):
     check_run(program, "back")
 
 
+def test_a_denial_waits_for_neither_of_two_that_go_back(program):
+    check_run(program, "denied")
+
+
 def test_what_one_who_died_has_torn_is_forgotten(program):
     """A lease would be there twice over; the others' stay."""
     check_run(program, "torn")

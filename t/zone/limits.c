@@ -4,6 +4,7 @@
  * builds and runs it.
  *
  *     limits back          two leases that end at once
+ *     limits denied        one who is refused while a lease is to go back
  *     limits torn          one who died inside a lock
  *     limits kill SECONDS  workers that die: nobody hangs or uses too much
  */
@@ -119,6 +120,51 @@ take(const char *name)
     ngx_memcpy(limits.name, name, KG_ZONE_LIMITS_NAME);
 
     return kg_zone_limits_take(zone, &limits, now, 0, &known);
+}
+
+
+/* Refused with the greater of two leases, while the other is to go back. */
+
+static void
+test_denied(void)
+{
+    ngx_uint_t              i;
+    kg_limit_ask_t          ask;
+    kg_limit_answer_t       answer;
+    kg_zone_limits_known_t  known;
+
+    make_zone(MB);
+
+    for (i = 0; i < 100; i++) {
+        request();
+    }
+
+    asked(1, 80);
+    request();
+    now += 1000;
+    asked(0, 20);
+    now += 2 * LIFE;
+
+    ngx_memzero(&ask, sizeof(kg_limit_ask_t));
+    ngx_memzero(&answer, sizeof(kg_limit_answer_t));
+
+    ask.cost = 1;
+    ask.n = 1;
+    kg_zone_limits_ask(zone, &limits, now, &ask);
+    check(ask.back == 79);
+
+    answer.refusing = 1;
+    answer.relief = 60000;
+    kg_zone_limits_answer(zone, &limits, now, now, &ask, &answer);
+
+    check(kg_zone_limits_take(zone, &limits, now, 0, &known)
+          == KG_ZONE_LIMITS_ASK);
+
+    ask = asked(0, 0);
+    check(ask.back == 20);
+
+    check(kg_zone_limits_take(zone, &limits, now, 0, &known)
+          == KG_ZONE_LIMITS_DENIED);
 }
 
 
@@ -303,6 +349,9 @@ main(int argc, char **argv)
     if (strcmp(name, "back") == 0) {
         test_back();
 
+    } else if (strcmp(name, "denied") == 0) {
+        test_denied();
+
     } else if (strcmp(name, "torn") == 0) {
         test_torn();
 
@@ -310,7 +359,7 @@ main(int argc, char **argv)
         test_kill(atoi(argv[2]));
 
     } else {
-        fprintf(stderr, "usage: limits back | torn | kill SECONDS\n");
+        fprintf(stderr, "usage: limits back | denied | torn | kill SECONDS\n");
         return 2;
     }
 
