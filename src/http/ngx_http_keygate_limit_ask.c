@@ -456,6 +456,9 @@ ngx_http_keygate_asking_send(ngx_http_keygate_asking_t *asking)
         asking->claims += ctx->together;
     }
 
+    q = ngx_queue_head(&asking->asked);
+    ctx = ngx_queue_data(q, ngx_http_keygate_ctx_t, queue);
+
     if (ngx_http_keygate_asking_submit(asking, ctx) == NGX_OK) {
         return;
     }
