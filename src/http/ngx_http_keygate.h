@@ -206,6 +206,7 @@ struct ngx_http_keygate_ctx_s {
     size_t                       held_len;
     size_t                       held_size;     /* allocated */
     size_t                       held_max;
+    ngx_event_t                 *patience;      /* timer: with an upstream */
 
     unsigned                     waits:1;       /* for Redis, in a phase */
     unsigned                     routed:1;      /* route and token are known */
@@ -568,6 +569,25 @@ ngx_uint_t ngx_http_keygate_no_answer(ngx_http_request_t *r);
  */
 void ngx_http_keygate_no_head(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t errors);
+
+
+/* ngx_http_keygate_patience.c: errors that do not end */
+
+/*
+ * An upstream's error is held from now on: ends it when it takes too long.
+ * NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_patience(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* It is held no more. */
+void ngx_http_keygate_patience_end(ngx_http_keygate_ctx_t *ctx);
+
+/* Reads no more of the upstream, if there is one: it would be thrown away. */
+void ngx_http_keygate_read_enough(ngx_http_request_t *r);
+
+/* 1 for an answer that never ends, and so cannot be held. */
+ngx_uint_t ngx_http_keygate_is_stream(ngx_http_request_t *r);
 
 
 /* ngx_http_keygate_filter.c */

@@ -40,8 +40,6 @@ static ngx_int_t ngx_http_keygate_finish(ngx_http_request_t *r,
 static ngx_int_t ngx_http_keygate_send(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_consume(ngx_chain_t *in);
-static void ngx_http_keygate_read_enough(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_keygate_is_stream(ngx_http_request_t *r);
 
 
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
@@ -141,7 +139,7 @@ ngx_http_keygate_header_filter(ngx_http_request_t *r)
                                    : ctx->route->idem->max_response;
         ctx->stage = NGX_HTTP_KEYGATE_HOLDING;
 
-        return NGX_OK;
+        return ctx->shape ? ngx_http_keygate_patience(r, ctx) : NGX_OK;
     }
 
     return ngx_http_keygate_finish(r, ctx);
@@ -396,6 +394,8 @@ ngx_http_keygate_broken_off(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     ctx->truncated = 1;
 
+    ngx_http_keygate_patience_end(ctx);
+
     if (ngx_http_keygate_claimed(ctx)) {
         (void) ngx_http_keygate_settle(r, ctx, 0);
     }
@@ -415,6 +415,8 @@ ngx_http_keygate_broken_off(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 static ngx_int_t
 ngx_http_keygate_finish(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
+    ngx_http_keygate_patience_end(ctx);
+
     if (ctx->shape && ngx_http_keygate_shape(r, ctx) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -514,46 +516,6 @@ ngx_http_keygate_consume(ngx_chain_t *in)
         b->pos = b->last;
         b->file_pos = b->file_last;
     }
-}
-
-
-/* Whatever the upstream goes on to send would be thrown away. */
-
-static void
-ngx_http_keygate_read_enough(ngx_http_request_t *r)
-{
-    ngx_http_upstream_t  *u;
-
-    u = r->upstream;
-
-    if (u == NULL || u->cleanup == NULL) {
-        return;
-    }
-
-    u->keepalive = 0;
-    u->length = 0;
-
-    if (u->buffering && u->pipe) {
-        u->pipe->upstream_done = 1;
-    }
-}
-
-
-/* What never ends cannot be held. */
-
-static ngx_uint_t
-ngx_http_keygate_is_stream(ngx_http_request_t *r)
-{
-    static ngx_str_t  type = ngx_string("text/event-stream");
-
-    if (r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS) {
-        return 1;
-    }
-
-    return r->headers_out.content_type.len >= type.len
-           && ngx_strncasecmp(r->headers_out.content_type.data, type.data,
-                              type.len)
-              == 0;
 }
 
 

@@ -99,6 +99,7 @@ ngx_http_keygate_ctx_cleanup(void *data)
     ngx_http_keygate_guess_leave(ctx);
     ngx_http_keygate_lookup_leave(ctx);
     ngx_http_keygate_limit_leave(ctx);
+    ngx_http_keygate_patience_end(ctx);
 
     kg_sha_free(ctx->sha);
 

@@ -42,7 +42,8 @@ Gate
 
 Upstream
     upstream.answer(status=, headers=, body=, delay=, hang=, cut=, length=,
-    chunked=, gzip=, raw=, method=, path=, times=); refuse(), accept();
+    chunked=, gzip=, raw=, stall=, method=, path=, times=); refuse(),
+    accept();
     requests -> [Seen(method, target, headers, body)], wait(n).
 
 Redis and the way to it

@@ -53,6 +53,7 @@ class Answer:
     chunked: bool = False
     gzip: bool = False
     raw: bytes = None
+    stall: bool = False
     close: bool = False
     method: str = None
     path: str = None
@@ -93,6 +94,7 @@ class Upstream:
         chunked     Transfer-Encoding: chunked
         gzip        Content-Encoding: gzip, and the body so encoded
         raw         these bytes are the whole answer, then it closes
+        stall       ... but not before release(), or the gate has gone away
         close       Connection: close
         method      only for this method
         path        only for targets this regular expression is found in
@@ -209,6 +211,8 @@ class Upstream:
 
         if how.raw is not None:
             sock.sendall(how.raw)
+            if how.stall:
+                self._hold(sock)
             return False
 
         if how.cut == "reset":
