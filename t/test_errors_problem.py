@@ -70,6 +70,29 @@ def test_upstreams_own_error_is_kept(gate, upstream, said):
     assert (problem["detail"], problem["hint"]) == ("By Ann", "x")
 
 
+@pytest.mark.parametrize("said, more", [
+    ({"type": "about:blank", "instance": "/loads/7"}, {"instance"}),
+    ({"type": "x y", "instance": "urn:uuid:1"}, {"instance"}),
+    ({"type": 7, "instance": "https://a/<b>"}, set()),
+    ({"type": "/relative", "instance": 7}, set()),
+    ({"type": "javascript:a", "instance": "//elsewhere"}, set()),
+    ({"details": [7]}, set())])
+def test_what_an_upstreams_problem_links_to(gate, upstream, said, more):
+    upstream.answer(409, {"Content-Type": "application/problem+json"},
+                    {"code": "c", "title": "T", "detail": "D", **said})
+    check_problem(gate.get(LOADS, key=gate.key()), 409, "c", "T",
+                  {"upstream": [7]} if "details" in said else None,
+                  more=more)
+
+
+def test_what_a_server_says_of_its_failure(gate, upstream):
+    upstream.answer(500, {"Content-Type": "application/problem+json"},
+                    {"code": "c", "title": "T", "detail": "D", "stack": ["a"],
+                     "instance": "/internal/7", "type": "https://u/1"})
+    check_problem(gate.get(LOADS, key=gate.key()), 500, "c", "T",
+                  link="https://u/1")
+
+
 def test_problem_without_a_code_is_as_any_json(gate, upstream):
     said = {"type": "https://u/x", "title": "Stack", "detail": "a.py:1"}
     upstream.answer(422, {"Content-Type": "application/problem+json"}, said)

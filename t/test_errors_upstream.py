@@ -198,6 +198,51 @@ def test_further_members_of_the_error_stay(gate, upstream):
     assert (error["docUrl"], error["hint"]) == ("https://a/b", [1])
 
 
+@pytest.mark.parametrize("said, wanted", [
+    (None, None), ("text", {"upstream": "text"}), ([1], {"upstream": [1]}),
+    (False, {"upstream": False}), ({}, {}), ({"a": None}, {"a": None})])
+@pytest.mark.parametrize("status", [404, 500])
+def test_details_are_an_object(gate, upstream, status, said, wanted):
+    upstream.answer(status, {}, envelope("x", details=said, more=1))
+
+    check_error(get(gate), status, "x", wanted)
+
+
+@pytest.mark.parametrize("link", [
+    "javascript:alert(1)", "about:blank", "/docs", "", 7, None,
+    "https://a\nb", "https://a/<script>", "https://" + "a" * 1024])
+def test_link_that_is_none(gate, upstream, link):
+    upstream.answer(422, {}, envelope("x", docUrl=link))
+
+    assert "docUrl" not in check_error(get(gate), 422, "x")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 599])
+def test_what_a_server_says_of_its_failure(gate, upstream, status):
+    upstream.answer(status, {}, envelope(
+        "broken", details={"id": 7}, docUrl="https://a/b",
+        stack=["app.py:1"], host="db-1.internal", cause={"sql": "select"}))
+    error = check_error(get(gate), status, "broken", {"id": 7},
+                        retry=(1, 1) if status in RETRYABLE else None)
+
+    assert set(error) == {"code", "message", "retryable", "details",
+                          "docUrl"}
+
+
+def test_byte_order_mark(gate, upstream):
+    upstream.answer(409, {}, b"\xef\xbb\xbf" + json.dumps(
+        envelope("load_locked")).encode())
+
+    check_error(get(gate), 409, "load_locked")
+
+
+def test_number_that_no_client_could_read(gate, upstream):
+    upstream.answer(422, {}, '{"error":{"code":"x","message":"m",'
+                             '"details":{"weight":1e999}}}')
+
+    check_error(get(gate), 422, "unprocessable_content")
+
+
 @pytest.mark.parametrize("status", [400, 500, 503])
 def test_gzip_envelope(gate, upstream, status):
     upstream.answer(status, {}, envelope("special", details={"a": "b" * 9000}),

@@ -13,10 +13,10 @@
 
 #include "kg_catalogue.h"
 #include "kg_json.h"
+#include "kg_url.h"
 
 
 #define KG_CATALOGUE_MESSAGE  512       /* bytes in a message */
-#define KG_CATALOGUE_URL      1024      /* bytes in a link */
 
 
 struct kg_catalogue_s {
@@ -73,37 +73,6 @@ kg_string_of(const json_t *string)
 }
 
 
-/* A link may stand in JSON, HTML and a terminal as it is. */
-static int
-kg_url_valid(const kg_str_t *url)
-{
-    size_t  i;
-
-    i = 0;
-
-    if (strncmp((char *) url->data, "https://", 8) == 0) {
-        i = 8;
-
-    } else if (strncmp((char *) url->data, "http://", 7) == 0) {
-        i = 7;
-    }
-
-    if (i == 0 || url->len == i || url->len > KG_CATALOGUE_URL) {
-        return 0;
-    }
-
-    for ( /* void */ ; i < url->len; i++) {
-        if (url->data[i] <= ' ' || url->data[i] > '~'
-            || strchr("\"'<>\\^`{|}", url->data[i]) != NULL)
-        {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
 /* Looks at one member of an entry: KG_OK or KG_INVALID. */
 static kg_rc_t
 kg_entry_member(kg_entry_t *entry, const kg_members_t *member)
@@ -152,7 +121,7 @@ kg_entry_member(kg_entry_t *entry, const kg_members_t *member)
         if (!json_is_string(value) || !kg_url_valid(&s)) {
             return kg_fault(entry, p, "a \"docUrl\" begins with \"https://\" "
                             "or \"http://\" and has at most %d characters of "
-                            "a URL", KG_CATALOGUE_URL);
+                            "a URL", KG_URL_MAX);
         }
 
     } else {

@@ -91,7 +91,9 @@ typedef struct kg_catalogue_s  kg_catalogue_t;
  * KiB; content_encoding gzip is decoded here with the same bound) and makes
  * an error of the format of it:
  *   - already an envelope, or for KG_FORMAT_PROBLEM a problem with a code: its
- *     code, message, details, documentation link and further members are kept;
+ *     code, message and details are kept, a documentation link that is one, and
+ *     of a 4xx further members; details that are no object are put in one, as
+ *     upstream;
  *   - else the code and message of the status; of a 400, 409 or 422 with a
  *     JSON body of at most 8 KiB that body is details.upstream; of a 5xx
  *     nothing is kept.
@@ -114,6 +116,7 @@ typedef struct {
 typedef struct {
     kg_str_t       text;                /* malloc'ed JSON; the caller's */
     int            retryable;
+    int            own;                 /* the code is the upstream's own */
     size_t         code_len;
     unsigned char  code[KG_ERROR_CODE_MAX];
 } kg_shaped_t;

@@ -16,6 +16,7 @@
 
 #include "kg_catalogue.h"
 #include "kg_json.h"
+#include "kg_url.h"
 
 
 #define KG_ERROR_DEPTH_MAX  64      /* arrays and objects in one another */
@@ -93,9 +94,69 @@ kg_json_view(const json_t *string, kg_str_t *view)
 
 
 /*
- * Joins in buf, which has room for the object's text, the members of an object
- * whose names are not in known, and finds its details.  p is where its text
- * begins.
+ * The text of an object's member, of which jansson has found that it is there
+ * and p where the object's text begins.
+ */
+static kg_str_t
+kg_member_text(json_t *object, const unsigned char *p, const char *name)
+{
+    kg_members_t  members;
+
+    kg_members_first(&members, object, p);
+
+    while (!kg_members_named(&members, name)) {
+        kg_members_next(&members);
+    }
+
+    return members.value;
+}
+
+
+/* {"upstream":VALUE}, written at dst, for details. */
+static void
+kg_details_upstream(kg_envelope_t *envelope, const kg_str_t *value,
+    unsigned char *dst)
+{
+    static const char  before[] = "{\"upstream\":";
+
+    memcpy(dst, before, sizeof(before) - 1);
+    memcpy(dst + sizeof(before) - 1, value->data, value->len);
+    dst[sizeof(before) - 1 + value->len] = '}';
+
+    envelope->details.data = dst;
+    envelope->details.len = sizeof(before) + value->len;
+}
+
+
+/* Its details are an object, or in one; null says that there are none. */
+static void
+kg_take_details(kg_envelope_t *envelope, json_t *object,
+    const unsigned char *p, unsigned char *buf)
+{
+    kg_str_t       text;
+    const json_t  *details;
+
+    details = json_object_get(object, "details");
+
+    if (details == NULL || json_is_null(details)) {
+        return;
+    }
+
+    text = kg_member_text(object, p, "details");
+
+    if (json_is_object(details)) {
+        envelope->details = text;
+
+    } else {
+        kg_details_upstream(envelope, &text, buf);
+    }
+}
+
+
+/*
+ * Takes an object's details, and joins in buf the members whose names are not
+ * in known.  p is where its text begins; buf has room for that text and 13
+ * bytes more.
  */
 static void
 kg_take_members(kg_envelope_t *envelope, json_t *object,
@@ -111,18 +172,15 @@ kg_take_members(kg_envelope_t *envelope, json_t *object,
          members.iter != NULL;
          kg_members_next(&members))
     {
-        if (kg_members_named(&members, "details")) {
-            envelope->details = members.value;
-            continue;
-        }
-
         for (i = 0; known[i] != NULL; i++) {
             if (kg_members_named(&members, known[i])) {
                 break;
             }
         }
 
-        if (known[i] == NULL) {
+        /* What else a server says of its own failure is not for partners. */
+
+        if (known[i] == NULL && envelope->status < 500) {
 
             if (dst != buf) {
                 *dst++ = ',';
@@ -135,31 +193,46 @@ kg_take_members(kg_envelope_t *envelope, json_t *object,
 
     envelope->members.data = buf;
     envelope->members.len = (size_t) (dst - buf);
+
+    kg_take_details(envelope, object, p, dst);
+}
+
+
+/* A link that an upstream gives: what is none is left out. */
+static void
+kg_take_link(kg_envelope_t *envelope, json_t *object, const char *name)
+{
+    kg_str_t  link;
+
+    if (kg_json_view(json_object_get(object, name), &link) == KG_OK
+        && kg_url_valid(&link))
+    {
+        envelope->doc_url = link;
+    }
 }
 
 
 /*
  * Takes what an upstream's own envelope says.  The strings point into root
- * and text; members is joined in buf, which has room for the text's length.
+ * and text, or into buf, which has room for the text and 13 bytes more.
  * KG_INVALID, and nothing taken, when it is not an envelope.
  */
 static kg_rc_t
 kg_envelope_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
     unsigned char *buf)
 {
-    json_t        *error;
-    kg_str_t       code, message;
-    kg_members_t   members;
+    json_t    *error;
+    kg_str_t   code, message, inside;
 
     static const char *const  known[] = {
-        "code", "message", "retryable", "docUrl", NULL
+        "code", "message", "retryable", "details", "docUrl", NULL
     };
 
     /* What the members of a problem mean is not the upstream's to say. */
 
     static const char *const  of_problem[] = {
-        "code", "message", "retryable", "docUrl", "type", "title", "status",
-        "detail", "instance", "requestId", NULL
+        "code", "message", "retryable", "details", "docUrl", "type", "title",
+        "status", "detail", "instance", "requestId", NULL
     };
 
     error = json_object_get(root, "error");
@@ -180,15 +253,11 @@ kg_envelope_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
         envelope->message = message;
     }
 
-    (void) kg_json_view(json_object_get(error, "docUrl"), &envelope->doc_url);
+    kg_take_link(envelope, error, "docUrl");
 
-    kg_members_first(&members, root, kg_json_space(text->data));
+    inside = kg_member_text(root, kg_json_space(text->data), "error");
 
-    while (!kg_members_named(&members, "error")) {
-        kg_members_next(&members);
-    }
-
-    kg_take_members(envelope, error, members.value.data,
+    kg_take_members(envelope, error, inside.data,
                     envelope->format == KG_FORMAT_PROBLEM ? of_problem : known,
                     buf);
 
@@ -201,11 +270,12 @@ static kg_rc_t
 kg_problem_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
     unsigned char *buf)
 {
-    kg_str_t  code, message, title, type;
+    size_t    i;
+    kg_str_t  code, message, title, instance;
 
     static const char *const  known[] = {
-        "code", "retryable", "type", "title", "status", "detail", "requestId",
-        NULL
+        "instance", "code", "retryable", "details", "type", "title", "status",
+        "detail", "requestId", NULL
     };
 
     if (!json_is_object(root)
@@ -217,44 +287,37 @@ kg_problem_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
     }
 
     envelope->code = code;
-    envelope->message = title;
-    envelope->title = title;
 
-    if (kg_json_view(json_object_get(root, "detail"), &message) == KG_OK) {
+    if (title.len > 0) {
+        envelope->message = title;
+        envelope->title = title;
+    }
+
+    if (kg_json_view(json_object_get(root, "detail"), &message) == KG_OK
+        && message.len > 0)
+    {
         envelope->message = message;
     }
 
-    if (kg_json_view(json_object_get(root, "type"), &type) == KG_OK) {
-        envelope->doc_url = type;
-    }
+    kg_take_link(envelope, root, "type");
 
-    kg_take_members(envelope, root, kg_json_space(text->data), known, buf);
+    /* An instance that is a reference is a member as those not known are. */
+
+    i = kg_json_view(json_object_get(root, "instance"), &instance) == KG_OK
+        && kg_url_reference_valid(&instance);
+
+    kg_take_members(envelope, root, kg_json_space(text->data), known + i, buf);
 
     return KG_OK;
-}
-
-
-/* details.upstream in buf, which has room for the text and 13 bytes more. */
-static void
-kg_details_upstream(kg_envelope_t *envelope, const kg_str_t *text,
-    unsigned char *buf)
-{
-    static const char  before[] = "{\"upstream\":";
-
-    memcpy(buf, before, sizeof(before) - 1);
-    memcpy(buf + sizeof(before) - 1, text->data, text->len);
-    buf[sizeof(before) - 1 + text->len] = '}';
-
-    envelope->details.data = buf;
-    envelope->details.len = sizeof(before) + text->len;
 }
 
 
 /*
  * What the upstream's text says of the error: its own envelope or problem, or
  * what of another body is kept.  buf has room for the text and 13 bytes more.
+ * 1 when it is the upstream's own.
  */
-static void
+static int
 kg_error_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
     unsigned char *buf)
 {
@@ -262,7 +325,7 @@ kg_error_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
         || (envelope->format == KG_FORMAT_PROBLEM
             && kg_problem_take(envelope, root, text, buf) == KG_OK))
     {
-        return;
+        return 1;
     }
 
     if (text->len <= KG_ERROR_DETAIL_MAX
@@ -271,6 +334,8 @@ kg_error_take(kg_envelope_t *envelope, json_t *root, const kg_str_t *text,
     {
         kg_details_upstream(envelope, text, buf);
     }
+
+    return 0;
 }
 
 
@@ -300,6 +365,7 @@ kg_error_of_text(const kg_upstream_error_t *in, const kg_str_t *text,
 
     rc = KG_ERROR;
     root = NULL;
+    out->own = 0;
 
     buf = malloc(text->len + sizeof("{\"upstream\":}"));
     if (buf == NULL) {
@@ -311,7 +377,7 @@ kg_error_of_text(const kg_upstream_error_t *in, const kg_str_t *text,
     }
 
     if (root != NULL) {
-        kg_error_take(&envelope, root, text, buf);
+        out->own = kg_error_take(&envelope, root, text, buf);
     }
 
     kg_catalogue_document(in->catalogue, &envelope);
@@ -344,6 +410,8 @@ kg_error_shape(const kg_upstream_error_t *in, kg_shaped_t *out)
     kg_rc_t   rc;
     kg_str_t  plain, text;
 
+    static const unsigned char  mark[] = { 0xef, 0xbb, 0xbf };
+
     text.len = 0;
     text.data = NULL;
     plain = text;
@@ -361,6 +429,15 @@ kg_error_shape(const kg_upstream_error_t *in, kg_shaped_t *out)
         } else {
             text = in->body;
         }
+    }
+
+    /* RFC 8259, 8.1: a byte order mark may be passed over. */
+
+    if (text.len > sizeof(mark)
+        && memcmp(text.data, mark, sizeof(mark)) == 0)
+    {
+        text.data += sizeof(mark);
+        text.len -= sizeof(mark);
     }
 
     rc = kg_error_of_text(in, &text, out);

@@ -4,8 +4,8 @@
  * it, but not where: what is kept as it was written, and the line of what is
  * wrong, are found by walking the text beside it.
  *
- * The walk reads text that kg_json_load() accepted whole: every string in it is closed and every bracket has its pair, so none of it
- * looks for an end.
+ * The walk reads text that kg_json_load() accepted whole: every string in it is
+ * closed and every bracket has its pair, so none of it looks for an end.
  */
 
 #ifndef KG_JSON_H

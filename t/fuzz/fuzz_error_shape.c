@@ -1,8 +1,9 @@
 
 /*
  * Upstream errors of any bytes: what comes out is always JSON with a code, a
- * message, retryable and the request id, and of an envelope every member but
- * retryable and an empty message is what it was.
+ * message, retryable and the request id; details are an object, links are such,
+ * and a 5xx has nothing beside.  Of an envelope the code, a message, details
+ * and a link are what they were, and of a 4xx every other member is too.
  *
  * Of a problem it is the same one level up.
  *
@@ -17,6 +18,7 @@
 
 #include "kg_error.h"
 #include "kg_json.h"
+#include "kg_url.h"
 
 
 #define FUZZ_STATUS    0x07
@@ -36,12 +38,47 @@ int  LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const kg_str_t  id = kg_string("req_1");
 
 
+/* 1 when a member is a string that may stand as a link. */
+static int
+is_link(const json_t *object, const char *name)
+{
+    kg_str_t       link;
+    const json_t  *member;
+
+    member = json_object_get(object, name);
+
+    if (!json_is_string(member)) {
+        return 0;
+    }
+
+    link.data = (unsigned char *) json_string_value(member);
+    link.len = json_string_length(member);
+
+    return kg_url_valid(&link);
+}
+
+
+/* 1 when an error's details are what they may be, and none but these known. */
+static int
+is_closed(const json_t *error, unsigned status, size_t known)
+{
+    const json_t  *details;
+
+    details = json_object_get(error, "details");
+
+    return (details == NULL || json_is_object(details))
+           && (status < 500
+               || json_object_size(error) <= known + (details != NULL));
+}
+
+
 /* What came out as a problem. */
 static void
-check_problem(const kg_str_t *out, int retryable)
+check_problem(const kg_str_t *out, unsigned status, int retryable)
 {
-    size_t   i;
-    json_t  *root;
+    size_t       i;
+    json_t      *root;
+    const char  *type;
 
     static const char *const  strings[] = {
         "type", "title", "detail", "code", "requestId"
@@ -55,7 +92,11 @@ check_problem(const kg_str_t *out, int retryable)
         }
     }
 
-    if (!json_is_number(json_object_get(root, "status"))
+    type = json_string_value(json_object_get(root, "type"));
+
+    if (!is_closed(root, status, 7)
+        || (strcmp(type, "about:blank") != 0 && !is_link(root, "type"))
+        || !json_is_number(json_object_get(root, "status"))
         || !json_is_boolean(json_object_get(root, "retryable"))
         || json_is_true(json_object_get(root, "retryable")) != retryable
         || strcmp(json_string_value(json_object_get(root, "requestId")),
@@ -70,7 +111,7 @@ check_problem(const kg_str_t *out, int retryable)
 
 /* The "error" of what came out, once the rest of it was looked at. */
 static json_t *
-parse(const kg_str_t *out, int retryable)
+parse(const kg_str_t *out, unsigned status, int retryable)
 {
     json_t  *root, *error, *text;
 
@@ -80,6 +121,8 @@ parse(const kg_str_t *out, int retryable)
     text = json_object_get(root, "requestId");
 
     if (json_object_size(root) != 2
+        || !is_closed(error, status, 4)
+        || (json_object_get(error, "docUrl") && !is_link(error, "docUrl"))
         || !json_is_string(json_object_get(error, "code"))
         || !json_is_string(json_object_get(error, "message"))
         || !json_is_boolean(json_object_get(error, "retryable"))
@@ -113,9 +156,48 @@ shallow(const kg_str_t *text)
 }
 
 
-/* An envelope that jansson can read came out with all its members. */
+/* What an envelope says, as it has to come out. */
 static void
-check_kept(const kg_str_t *body, json_t *shaped)
+make_right(json_t *error, unsigned status)
+{
+    json_t      *details, *member;
+    void        *next;
+    const char  *name;
+
+    (void) json_object_del(error, "retryable");
+
+    if (!is_link(error, "docUrl")) {
+        (void) json_object_del(error, "docUrl");
+    }
+
+    details = json_object_get(error, "details");
+
+    if (json_is_null(details)) {
+        (void) json_object_del(error, "details");
+
+    } else if (details != NULL && !json_is_object(details)) {
+        member = json_object();
+        (void) json_object_set(member, "upstream", details);
+        (void) json_object_set_new(error, "details", member);
+    }
+
+    if (status < 500) {
+        return;
+    }
+
+    json_object_foreach_safe(error, next, name, member) {
+        if (strcmp(name, "code") != 0 && strcmp(name, "message") != 0
+            && strcmp(name, "details") != 0 && strcmp(name, "docUrl") != 0)
+        {
+            (void) json_object_del(error, name);
+        }
+    }
+}
+
+
+/* An envelope that jansson can read came out with all that is to be kept. */
+static void
+check_kept(const kg_str_t *body, unsigned status, json_t *shaped)
 {
     json_t        *root, *error;
     json_error_t   ignored;
@@ -125,7 +207,7 @@ check_kept(const kg_str_t *body, json_t *shaped)
     if (root != NULL && shallow(body)) {
         error = json_object_get(root, "error");
 
-        (void) json_object_del(error, "retryable");
+        make_right(error, status);
         (void) json_object_del(shaped, "retryable");
 
         /* words that are none are the status's */
@@ -133,12 +215,6 @@ check_kept(const kg_str_t *body, json_t *shaped)
         if (json_string_length(json_object_get(error, "message")) == 0) {
             (void) json_object_del(error, "message");
             (void) json_object_del(shaped, "message");
-        }
-
-        /* a link that is none is left out */
-
-        if (json_string_length(json_object_get(error, "docUrl")) == 0) {
-            (void) json_object_del(error, "docUrl");
         }
 
         if (!json_equal(error, shaped)) {
@@ -170,7 +246,7 @@ write_any(const kg_upstream_error_t *in)
         abort();
     }
 
-    json_decref(parse(&out, 0));
+    json_decref(parse(&out, 400, 0));
     free(out.data);
 }
 
@@ -234,13 +310,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
 
     if (in.format == KG_FORMAT_PROBLEM) {
-        check_problem(&out.text, out.retryable);
+        check_problem(&out.text, in.status, out.retryable);
 
     } else {
-        shaped = parse(&out.text, out.retryable);
+        shaped = parse(&out.text, in.status, out.retryable);
 
         if ((data[0] & FUZZ_ENVELOPE) && !in.gzip) {
-            check_kept(&in.body, shaped);
+            check_kept(&in.body, in.status, shaped);
         }
 
         json_decref(shaped);

@@ -87,14 +87,43 @@ test_problem(void **state)
 {
     (void) state;
 
-    assert_problem(500, NULL,
+    assert_problem(423, NULL,
                    "{\"type\":\"https://u/2\",\"title\":\"Broken\","
                    "\"status\":418,\"detail\":\"It is\",\"code\":\"broken\","
                    "\"retryable\":true,\"instance\":\"/a\",\"requestId\":7}",
                    "{\"type\":\"https://u/2\",\"title\":\"Broken\","
-                   "\"status\":500,\"detail\":\"It is\","
+                   "\"status\":423,\"detail\":\"It is\","
                    "\"code\":\"broken\",\"retryable\":false,"
                    "\"instance\":\"/a\",\"requestId\":\"req_1\"}");
+
+    /* of a 5xx nothing that is not known, and not what it happened to */
+
+    assert_problem(500, NULL,
+                   "{\"type\":\"https://u/2\",\"title\":\"Broken\","
+                   "\"detail\":\"It is\",\"code\":\"broken\","
+                   "\"details\":[1],\"stack\":\"a.py\",\"instance\":\"/a\"}",
+                   "{\"type\":\"https://u/2\",\"title\":\"Broken\","
+                   "\"status\":500,\"detail\":\"It is\","
+                   "\"code\":\"broken\",\"retryable\":false,"
+                   "\"details\":{\"upstream\":[1]},"
+                   "\"requestId\":\"req_1\"}");
+
+    /* links that are none; words that are none */
+
+    assert_problem(409, NULL,
+                   "{\"type\":\"x\\ny\",\"title\":\"T\",\"detail\":\"\","
+                   "\"code\":\"c\",\"instance\":\"http://a b\",\"more\":1}",
+                   "{\"type\":\"about:blank\",\"title\":\"T\","
+                   "\"status\":409,\"detail\":\"T\",\"code\":\"c\","
+                   "\"retryable\":false,\"more\":1,"
+                   "\"requestId\":\"req_1\"}");
+    assert_problem(410, NULL,
+                   "{\"type\":1,\"title\":\"\",\"code\":\"c\","
+                   "\"instance\":{\"a\":1},\"details\":null}",
+                   "{\"type\":\"about:blank\",\"title\":\"Gone\","
+                   "\"status\":410,\"detail\":\"This resource is no longer "
+                   "available\",\"code\":\"c\",\"retryable\":false,"
+                   "\"requestId\":\"req_1\"}");
 
     /* without a code it is another body */
 
@@ -134,6 +163,15 @@ test_documented(void **state)
     assert_problem(410, catalogue,
                    "{\"error\":{\"code\":\"gone\",\"message\":\"Sold\"}}",
                    "{\"type\":\"https://d/gone\",\"title\":\"It is gone\","
+                   "\"status\":410,\"detail\":\"Sold\",\"code\":\"gone\","
+                   "\"retryable\":false,\"requestId\":\"req_1\"}");
+
+    /* about:blank documents nothing */
+
+    assert_problem(410, catalogue,
+                   "{\"type\":\"about:blank\",\"title\":\"Sold\","
+                   "\"code\":\"gone\"}",
+                   "{\"type\":\"https://d/gone\",\"title\":\"Sold\","
                    "\"status\":410,\"detail\":\"Sold\",\"code\":\"gone\","
                    "\"retryable\":false,\"requestId\":\"req_1\"}");
 

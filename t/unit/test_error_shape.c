@@ -93,6 +93,11 @@ assert_error(const kg_str_t *out, const char *error)
 }
 
 
+#define plain_400                                                             \
+    "{\"code\":\"bad_request\",\"message\":\"The request is not valid\","      \
+    "\"retryable\":false}"
+
+
 static void
 test_shapes(void **state)
 {
@@ -139,7 +144,7 @@ test_shapes(void **state)
           "\"message\" : \"\\u00e9\\n\\\"\" , \"details\" : null , "
           "\"y\" :-1e5 } , \"b\" : 1 } ",
           "{\"code\":\"c\",\"message\":\"\xc3\xa9\\n\\\"\","
-          "\"retryable\":false,\"details\":null,\"docUrl\":\"u\","
+          "\"retryable\":false,"
           "\"x\" : [ {} , \"]\" ],\"y\" :-1e5}" },
         { 400, 0, 0,
           "{\"error\":{\"c\\u006fde\":\"c\",\"m\\u0065ssage\":\"M\","
@@ -149,6 +154,65 @@ test_shapes(void **state)
         { 500, 0, 0,
           "{\"error\":{\"code\":\"c\",\"message\":\"a\\u0000b\"}}",
           "{\"code\":\"c\",\"message\":\"a\\u0000b\",\"retryable\":false}" },
+
+        /* details are an object, or in one */
+
+        { 409, 0, 0,
+          "{\"error\":{\"code\":\"c\",\"message\":\"M\",\"a\":1,"
+          "\"details\":[1e5, {}],\"b\":2}}",
+          "{\"code\":\"c\",\"message\":\"M\",\"retryable\":false,"
+          "\"details\":{\"upstream\":[1e5, {}]},\"a\":1,\"b\":2}" },
+        { 500, 0, 0,
+          "{\"error\":{\"details\":\"d\",\"code\":\"c\",\"message\":\"M\"}}",
+          "{\"code\":\"c\",\"message\":\"M\",\"retryable\":false,"
+          "\"details\":{\"upstream\":\"d\"}}" },
+        { 400, 0, 0,
+          "{\"error\":{\"code\":\"c\",\"message\":\"M\",\"details\":false}}",
+          "{\"code\":\"c\",\"message\":\"M\",\"retryable\":false,"
+          "\"details\":{\"upstream\":false}}" },
+        { 400, 0, 0,
+          "{\"error\":{\"code\":\"c\",\"message\":\"M\",\"details\":null}}",
+          "{\"code\":\"c\",\"message\":\"M\",\"retryable\":false}" },
+
+        /* a 5xx has only what is known of an error */
+
+        { 500, 0, 0,
+          "{\"error\":{\"code\":\"c\",\"message\":\"M\",\"stack\":\"a.py\","
+          "\"details\":{\"a\":1},\"host\":\"db-1\",\"docUrl\":\"http://d\"}}",
+          "{\"code\":\"c\",\"message\":\"M\",\"retryable\":false,"
+          "\"details\":{\"a\":1},\"docUrl\":\"http://d\"}" },
+        { 499, 0, 0,
+          "{\"error\":{\"code\":\"c\",\"message\":\"M\",\"hint\":\"h\"}}",
+          "{\"code\":\"c\",\"message\":\"M\",\"retryable\":false,"
+          "\"hint\":\"h\"}" },
+
+        /* a link is one, or is left out */
+
+        { 404, 0, 0,
+          "{\"error\":{\"code\":\"c\",\"message\":\"M\","
+          "\"docUrl\":\"javascript:alert(1)\"}}",
+          "{\"code\":\"c\",\"message\":\"M\",\"retryable\":false}" },
+        { 404, 0, 0,
+          "{\"error\":{\"code\":\"c\",\"message\":\"M\",\"docUrl\":[\"u\"]}}",
+          "{\"code\":\"c\",\"message\":\"M\",\"retryable\":false}" },
+
+        /* behind a byte order mark */
+
+        { 409, 0, 0,
+          "\xef\xbb\xbf{\"error\":{\"code\":\"c\",\"message\":\"M\"}}",
+          "{\"code\":\"c\",\"message\":\"M\",\"retryable\":false}" },
+        { 400, 0, 0, "\xef\xbb\xbf{\"a\":1}",
+          "{\"code\":\"bad_request\",\"message\":\"The request is not "
+          "valid\",\"retryable\":false,\"details\":{\"upstream\":{\"a\":1}}}" },
+        { 400, 0, 0, "\xef\xbb\xbf", plain_400 },
+        { 400, 0, 0, "\xef\xbb\xbf\xef\xbb\xbf{}", plain_400 },
+
+        /* numbers that clients could not read in our answer either */
+
+        { 400, 0, 0,
+          "{\"error\":{\"code\":\"c\",\"message\":\"M\","
+          "\"details\":{\"a\":1e999}}}", plain_400 },
+        { 400, 0, 0, "[-1e999]", plain_400 },
 
         /* not quite */
 
@@ -277,11 +341,6 @@ long_json(size_t len)
 
     return text;
 }
-
-
-static const char  plain_400[] =
-    "{\"code\":\"bad_request\",\"message\":\"The request is not valid\","
-    "\"retryable\":false}";
 
 
 static void
@@ -550,8 +609,15 @@ test_not_whole(void **state)
 
     assert_int_equal(kg_error_shape(&in, &out), KG_OK);
     assert_error(&out.text, plain_400);
+    assert_int_equal(out.own, 0);
     assert_int_equal(out.code_len, strlen("bad_request"));
     assert_memory_equal(out.code, "bad_request", out.code_len);
+    free(out.text.data);
+
+    in.whole = 1;
+
+    assert_int_equal(kg_error_shape(&in, &out), KG_OK);
+    assert_int_equal(out.own, 1);
     free(out.text.data);
 }
 
