@@ -1,6 +1,7 @@
 """error_page and the like: what came of a request is decided before them, and
 a page decides, charges and claims nothing."""
 
+import email.utils
 import time
 
 import pytest
@@ -129,6 +130,75 @@ def test_a_refused_request_does_not_reach_an_upstream(make_gate, upstream):
     assert upstream.requests == []
 
 
+PROXIED = """
+    location /page { keygate off; internal;
+                     proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }
+    location @page { keygate off;
+                     proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }"""
+
+
+@pytest.mark.parametrize("way, said, status", [
+    ("/page", 200, 404), ("= /page", 404, 404), ("=410 /page", 200, 410),
+    ("= /page", 410, 410), ("= @page", 410, 410)])
+def test_a_proxied_page_speaks_for_itself(make_gate, upstream, way, said,
+                                          status):
+    """An envelope of the page's own is what the operator wants told."""
+    gate = make_gate(server=f"error_page 404 {way};" + PROXIED)
+    upstream.answer(said, {}, {"error": {
+        "code": "page_says", "message": "Look here", "details": {"a": 1}}})
+
+    error = check_error(gate.get("/nowhere", key=gate.key()), status,
+                        "page_says", {"a": 1})
+    assert error["message"] == "Look here"
+
+
+@pytest.mark.parametrize("page", [
+    dict(status=200, body=b"<p>sorry"), dict(status=200, body={"a": 1}),
+    dict(status=404, body=b""), dict(status=200, body=b"{}", gzip=True)],
+    ids=str)
+def test_a_proxied_page_that_says_nothing(make_gate, upstream, page):
+    """Then the refusal is what it was, with all that it knows."""
+    gate = make_gate(server="error_page 401 403 429 /page;" + PROXIED)
+    key = gate.key(limits={"default": "1r/m"})
+    assert gate.get(LOADS, key=key).status == 200
+    upstream.answer(**page)
+
+    answer = gate.get(LOADS)
+    check_error(answer, 401, "unauthorized")
+    assert answer.get("WWW-Authenticate").startswith("Bearer ")
+    check_error(gate.get(LOADS, key=key), 429, "rate_limited",
+                {"policy": "default"}, (1, 60))
+    check_error(gate.get(LOADS, key=gate.key(
+        org=gate.org(access="not_enabled"))), 403,
+        "partner_access_not_enabled")
+    check_error(gate.head(LOADS), 401, "unauthorized", head=True)
+
+
+@pytest.mark.parametrize("way", ["/page", "=403 /page"])
+def test_a_page_that_cannot_be_had(make_gate, upstream, way):
+    gate = make_gate(server=f"error_page 401 {way};" + PROXIED)
+
+    for how in (dict(cut="before"), dict(cut="headers"),
+                dict(body=b"short", length=9)):
+        upstream.answer(**how)
+        check_error(gate.get(LOADS), 502, "bad_gateway", retry=(1, 1))
+
+
+def test_the_log_has_the_code_of_a_page(make_gate, upstream):
+    gate = make_gate(
+        server="error_page 404 /page; access_log %%FOLDER%%/code.log code;"
+               + PROXIED, http="log_format code $keygate_error;")
+    upstream.answer(404, {}, {"error": {"code": "page_says",
+                                        "message": "m"}})
+    gate.get("/nowhere", key=gate.key())
+
+    def logged():
+        with open(gate.path("code.log"), encoding="ascii") as file:
+            return file.read()
+
+    assert wait_for(logged, 5, "a log line") == "page_says\n"
+
+
 def test_intercepted_503_with_retry_after_frees_the_key(make_gate, upstream):
     gate = make_gate(location="proxy_intercept_errors on;", server=PAGE,
                      files=FILES)
@@ -161,12 +231,30 @@ def test_1xx_is_no_answer_of_a_write(gate, upstream):
 
 
 @pytest.mark.parametrize("value, seconds", [
-    ("soon", 1), ("-5", 1), ("0", 1), ("", 1), ("9", 9)])
+    ("soon", 1), ("-5", 1), ("0", 1), ("", 1), ("9", 9), ("9 ", 9),
+    ("00", 1), ("1.5", 1), ("86400", 86400), ("86401", 86400),
+    ("9" * 19, 86400), ("9" * 30, 86400),
+    ("Thu, 01 Jan 1970 00:00:00 GMT", 1), ("Thu, 01 Jan 2026", 1),
+    ("Sun, 06 Nov 1994 08:49:37 GMT", 1),
+    ("Wed, 21 Oct 2099 07:28:00 GMT", 86400)])
 def test_retry_after_is_made_right(gate, upstream, value, seconds):
     upstream.answer(503, headers=[("Retry-After", value)])
     answer = gate.get(LOADS, key=gate.key())
     check_error(answer, 503, "service_unavailable", retry=(seconds, seconds))
     assert len(answer.all("Retry-After")) == 1
+
+
+def test_retry_after_as_a_date(gate, upstream):
+    """Of today it stays a date: one of yesterday says no time at all."""
+    def date(seconds):
+        return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+    soon = date(3600)
+    upstream.answer(503, headers=[("Retry-After", soon)])
+    assert gate.get(LOADS, key=gate.key()).all("Retry-After") == [soon]
+    upstream.answer(503, headers=[("Retry-After", date(-3600))])
+    check_error(gate.get(LOADS, key=gate.key()), 503, "service_unavailable",
+                retry=(1, 1))
 
 
 def test_only_the_gate_says_what_it_says(gate, upstream):

@@ -71,6 +71,10 @@ GATE = dict(
         location = /nothing-here {{ keygate off; internal; }}
         location = /return405 {{ keygate off; add_header Allow "PUT" always;
                                  return 405; }}
+        location = /status {{ keygate off; stub_status; }}
+        location = /gif {{ keygate off; empty_gif; }}
+        location = /put-aside {{ keygate off; proxy_intercept_errors on;
+                                 error_page 405 /page.html; {PROXY} }}
         location /v1/carriers {{
             add_header Access-Control-Allow-Origin "*" always;
             add_header Access-Control-Allow-Headers "Authorization" always;
@@ -209,9 +213,11 @@ def test_auth_basic(gate):
 
 # Allow
 
+@pytest.mark.parametrize("target", ["/page.html", "/status", "/gif",
+                                    "/memcached"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "BREW"])
-def test_allow_of_a_static_file(gate, method):
-    answer = gate.request(method, "/page.html", body=b"x")
+def test_allow_of_what_nginx_serves(gate, method, target):
+    answer = gate.request(method, target, body=b"x")
 
     check_error(answer, 405, "method_not_allowed")
     assert answer.all("Allow") == ["GET, HEAD"]
@@ -230,6 +236,14 @@ def test_allow_of_others_is_theirs(gate, upstream):
     assert gate.get("/return405").all("Allow") == ["PUT"]
     upstream.answer(405, {"Allow": "BREW"}, "<p>")
     answer = gate.get(LOADS, key=gate.key())
+    check_error(answer, 405, "method_not_allowed")
+    assert answer.all("Allow") == ["BREW"]
+
+
+def test_allow_of_an_answer_that_is_put_aside(gate, upstream):
+    """proxy_intercept_errors keeps no header of it but the challenge."""
+    upstream.answer(405, {"Allow": "BREW"}, "<p>")
+    answer = gate.get("/put-aside")
     check_error(answer, 405, "method_not_allowed")
     assert answer.all("Allow") == ["BREW"]
 

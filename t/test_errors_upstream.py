@@ -252,6 +252,14 @@ def test_gzip_envelope(gate, upstream, status):
                 retry=(1, 1) if status == 503 else None)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "X-Gzip"])
+def test_names_of_gzip(gate, upstream, coding):
+    upstream.answer(404, {"Content-Encoding": coding},
+                    gzip.compress(json.dumps(envelope("special")).encode()))
+
+    check_error(get(gate), 404, "special")
+
+
 @pytest.mark.parametrize("raw", [
     gzip.compress(b"x" * 5000000), b"not gzip", b"", b"\x1f\x8b\x08",
     gzip.compress(b'{"error":')[:-6]],
@@ -262,11 +270,21 @@ def test_gzip_that_is_no_envelope(gate, upstream, raw):
     check_error(get(gate), 422, "unprocessable_content")
 
 
-@pytest.mark.parametrize("coding", ["br", "deflate", "gzip, gzip"])
+@pytest.mark.parametrize("coding", ["br", "deflate", "gzip, gzip", "x-",
+                                    "x-x-gzip", "x-br"])
 def test_other_encodings_are_not_looked_into(gate, upstream, coding):
     upstream.answer(422, {"Content-Encoding": coding}, b"\x01\x02")
 
     check_error(get(gate), 422, "unprocessable_content")
+
+
+def test_charset_of_the_upstream_is_not_the_errors(make_gate, upstream):
+    """JSON has no charset: what described the other body goes with it."""
+    gate = make_gate(http="charset utf-8;", **GATE)
+    upstream.answer(404, {"Content-Type": "text/html; charset=koi8-r",
+                          "X-Accel-Charset": "utf-8"}, HTML)
+
+    check_error(get(gate), 404, "not_found")
 
 
 def test_gzip_is_on_for_errors_too(make_gate, upstream):

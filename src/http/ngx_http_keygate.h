@@ -319,6 +319,13 @@ void ngx_http_keygate_drop_headers(ngx_http_request_t *r,
 ngx_table_elt_t *ngx_http_keygate_header_out(ngx_http_request_t *r,
     const char *name);
 
+/*
+ * The header of that name of the upstream's answer, be it passing or put aside
+ * (proxy_intercept_errors), or NULL.
+ */
+ngx_table_elt_t *ngx_http_keygate_header_said(ngx_http_request_t *r,
+    const ngx_str_t *name);
+
 /* The first request header of that name, or NULL, and how many there are. */
 ngx_table_elt_t *ngx_http_keygate_header_in(ngx_http_request_t *r,
     const ngx_str_t *name, ngx_uint_t *count);

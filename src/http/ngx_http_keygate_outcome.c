@@ -142,8 +142,6 @@ ngx_http_keygate_freeze(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 static ngx_uint_t
 ngx_http_keygate_later(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
     static ngx_str_t  name = ngx_string("Retry-After");
@@ -156,24 +154,15 @@ ngx_http_keygate_later(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         return ngx_http_keygate_header_out(r, "Retry-After") != NULL;
     }
 
-    if (r->upstream == NULL || r->upstream->headers_in.headers.size == 0) {
+    h = ngx_http_keygate_header_said(r, &name);
+
+    if (h == NULL) {
         return 0;
     }
 
-    part = &r->upstream->headers_in.headers.part;
-    i = 0;
+    ctx->retry_was = h->value;
 
-    while ((h = ngx_http_keygate_next_header(&part, &i)) != NULL) {
-
-        if (h->key.len == name.len && h->value.len
-            && ngx_strncasecmp(h->key.data, name.data, name.len) == 0)
-        {
-            ctx->retry_was = h->value;
-            return 1;
-        }
-    }
-
-    return 0;
+    return 1;
 }
 
 

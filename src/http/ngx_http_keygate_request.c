@@ -435,6 +435,33 @@ ngx_http_keygate_header_out(ngx_http_request_t *r, const char *name)
 
 
 ngx_table_elt_t *
+ngx_http_keygate_header_said(ngx_http_request_t *r, const ngx_str_t *name)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    if (r->upstream == NULL || r->upstream->headers_in.headers.size == 0) {
+        return NULL;
+    }
+
+    part = &r->upstream->headers_in.headers.part;
+    i = 0;
+
+    while ((h = ngx_http_keygate_next_header(&part, &i)) != NULL) {
+
+        if (h->key.len == name->len && h->value.len
+            && ngx_strncasecmp(h->key.data, name->data, name->len) == 0)
+        {
+            return h;
+        }
+    }
+
+    return NULL;
+}
+
+
+ngx_table_elt_t *
 ngx_http_keygate_header_in(ngx_http_request_t *r, const ngx_str_t *name,
     ngx_uint_t *count)
 {

@@ -11,11 +11,12 @@ static ngx_int_t ngx_http_keygate_envelope(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable);
 static ngx_int_t ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable);
+static ngx_uint_t ngx_http_keygate_is_gzip(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_keygate_settled(ngx_http_keygate_ctx_t *ctx,
     ngx_uint_t safe);
 static ngx_int_t ngx_http_keygate_retry_after(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable);
-static ngx_uint_t ngx_http_keygate_retry_valid(const ngx_str_t *value);
+static ngx_uint_t ngx_http_keygate_retry_seconds(const ngx_str_t *value);
 static ngx_int_t ngx_http_keygate_allow(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_challenge(ngx_http_request_t *r,
@@ -24,6 +25,14 @@ static kg_format_t ngx_http_keygate_format(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_keygate_own(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_free(void *data);
+
+
+/*
+ * s: an upstream may ask for no longer a wait.  A client sleeps for as long as
+ * it is told, and the same request is not the same after its idempotency key
+ * has gone.
+ */
+#define NGX_HTTP_KEYGATE_RETRY_MAX  86400
 
 
 /* What described the body that is replaced, and who may keep it. */
@@ -76,7 +85,7 @@ ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     safe = (ctx->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
            || ngx_http_keygate_again(r, ctx);
 
-    if (ctx->error == NULL && ctx->from_upstream && !ctx->truncated) {
+    if (ctx->from_upstream && !ctx->truncated) {
         rc = ngx_http_keygate_upstream_envelope(r, ctx, safe, &retryable);
 
     } else {
@@ -104,6 +113,7 @@ ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     r->headers_out.content_type_len = r->headers_out.content_type.len;
     r->headers_out.content_type_lowcase = NULL;
     r->headers_out.charset.len = 0;
+    r->headers_out.override_charset = NULL;
 
     if (ngx_http_keygate_set_header(r, &cache_control, &no_store) != NGX_OK) {
         return NGX_ERROR;
@@ -166,12 +176,13 @@ ngx_http_keygate_envelope(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
 }
 
 
+/* What an upstream says, or, where it is the page of a refusal, that. */
+
 static ngx_int_t
 ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, ngx_uint_t safe, int *retryable)
 {
     kg_shaped_t                   out;
-    ngx_table_elt_t              *h;
     ngx_pool_cleanup_t           *cln;
     kg_upstream_error_t           in;
     ngx_http_keygate_loc_conf_t  *lcf;
@@ -185,16 +196,13 @@ ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
 
     ngx_memzero(&in, sizeof(kg_upstream_error_t));
 
-    h = r->headers_out.content_encoding;
-
     in.status = r->headers_out.status;
     in.format = ngx_http_keygate_format(r);
     in.catalogue = lcf->catalogue;
     in.body.data = ctx->held;
     in.body.len = ctx->held_len;
     in.whole = !ctx->overflow;
-    in.gzip = (h && h->hash && h->value.len == 4
-               && ngx_strncasecmp(h->value.data, (u_char *) "gzip", 4) == 0);
+    in.gzip = ngx_http_keygate_is_gzip(r);
     in.safe = safe;
     in.settled = ngx_http_keygate_settled(ctx, safe);
     in.request_id = *ngx_http_keygate_kg(&ctx->request_id);
@@ -205,6 +213,10 @@ ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
 
     cln->handler = ngx_http_keygate_free;
     cln->data = out.text.data;
+
+    if (!out.own && ngx_http_keygate_own(r, ctx)) {
+        return ngx_http_keygate_envelope(r, ctx, safe, retryable);
+    }
 
     ctx->held = out.text.data;
     ctx->held_len = out.text.len;
@@ -219,6 +231,34 @@ ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
     ctx->code.len = out.code_len;
 
     return NGX_OK;
+}
+
+
+/* RFC 9110, 8.4.1.3: x-gzip is gzip. */
+
+static ngx_uint_t
+ngx_http_keygate_is_gzip(ngx_http_request_t *r)
+{
+    ngx_str_t         coding;
+    ngx_table_elt_t  *h;
+
+    h = r->headers_out.content_encoding;
+
+    if (h == NULL || h->hash == 0) {
+        return 0;
+    }
+
+    coding = h->value;
+
+    if (coding.len > 2
+        && ngx_strncasecmp(coding.data, (u_char *) "x-", 2) == 0)
+    {
+        coding.data += 2;
+        coding.len -= 2;
+    }
+
+    return coding.len == 4
+           && ngx_strncasecmp(coding.data, (u_char *) "gzip", 4) == 0;
 }
 
 
@@ -285,8 +325,12 @@ ngx_http_keygate_retry_after(ngx_http_request_t *r,
     if (seconds == 0) {
         h = ngx_http_keygate_header_out(r, "Retry-After");
         value = h ? h->value : ctx->retry_was;
+        seconds = ngx_http_keygate_retry_seconds(&value);
 
-        if (ngx_http_keygate_retry_valid(&value)) {
+        if (seconds > NGX_HTTP_KEYGATE_RETRY_MAX) {
+            seconds = NGX_HTTP_KEYGATE_RETRY_MAX;
+
+        } else if (seconds) {
             return ngx_http_keygate_set_header(r, &name, &value);
         }
     }
@@ -302,18 +346,36 @@ ngx_http_keygate_retry_after(ngx_http_request_t *r,
 }
 
 
-/* RFC 9110, 10.2.3: seconds, of which none is no wait, or a date. */
+/*
+ * RFC 9110, 10.2.3: the seconds, or those up to a date, of which none is left
+ * when it is past.  0 for what is neither.
+ */
 
 static ngx_uint_t
-ngx_http_keygate_retry_valid(const ngx_str_t *value)
+ngx_http_keygate_retry_seconds(const ngx_str_t *value)
 {
-    ngx_int_t  seconds;
+    size_t      i;
+    time_t      date;
+    ngx_int_t   seconds;
 
-    seconds = ngx_atoi(value->data, value->len);
+    for (i = 0; i < value->len; i++) {
+        if (value->data[i] < '0' || value->data[i] > '9') {
+            break;
+        }
+    }
 
-    return (seconds != NGX_ERROR && seconds > 0)
-           || (value->len
-               && ngx_parse_http_time(value->data, value->len) != NGX_ERROR);
+    if (i == value->len) {
+        seconds = ngx_atoi(value->data, value->len);
+
+        /* more than a number has room for */
+
+        return (seconds == NGX_ERROR && i) ? NGX_MAX_INT_T_VALUE
+                                           : ngx_max(seconds, 0);
+    }
+
+    date = ngx_parse_http_time(value->data, value->len);
+
+    return date > ngx_time() ? date - ngx_time() : 0;
 }
 
 
@@ -417,26 +479,36 @@ ngx_http_keygate_add_headers(ngx_http_request_t *r,
 
 
 /*
- * RFC 9110, 15.5.6: a 405 has Allow, which nginx leaves out of its own: of
- * TRACE and CONNECT, that it takes nowhere, and of what is a file.  What else
- * is allowed only the one who says 405 knows.
+ * RFC 9110, 15.5.6: a 405 has Allow.  nginx drops that of an answer which it
+ * intercepts, and leaves it out of its own: of TRACE and CONNECT, that it takes
+ * nowhere, and of what it serves itself.  What else is allowed only the one who
+ * says 405 knows.
  */
 
 static ngx_int_t
 ngx_http_keygate_allow(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
+    ngx_table_elt_t            *h;
     ngx_http_phase_handler_t   *ph;
     ngx_http_core_main_conf_t  *cmcf;
 
     static ngx_str_t  name = ngx_string("Allow");
     static ngx_str_t  server = ngx_string("GET, HEAD, POST, PUT, PATCH, "
                                           "DELETE, OPTIONS");
-    static ngx_str_t  file = ngx_string("GET, HEAD");
+    static ngx_str_t  served = ngx_string("GET, HEAD");
 
-    if (ctx->from_upstream || r->content_handler
-        || ngx_http_keygate_error_page(r)
-        || ngx_http_keygate_header_out(r, "Allow"))
-    {
+    if (ctx->from_upstream || ngx_http_keygate_header_out(r, "Allow")) {
+        return NGX_OK;
+    }
+
+    if (r->upstream) {
+        h = r->upstream->headers_in.status_n == NGX_HTTP_NOT_ALLOWED
+            ? ngx_http_keygate_header_said(r, &name) : NULL;
+
+        return h ? ngx_http_keygate_push_header(r, &name, &h->value) : NGX_OK;
+    }
+
+    if (ngx_http_keygate_error_page(r)) {
         return NGX_OK;
     }
 
@@ -447,11 +519,13 @@ ngx_http_keygate_allow(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
     ph = cmcf->phase_engine.handlers;
 
-    if (ph[r->phase_handler].checker != ngx_http_core_content_phase) {
+    if (ph[r->phase_handler].checker != ngx_http_core_content_phase
+        || (ctx->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)))
+    {
         return NGX_OK;
     }
 
-    return ngx_http_keygate_push_header(r, &name, &file);
+    return ngx_http_keygate_push_header(r, &name, &served);
 }
 
 
