@@ -29,6 +29,7 @@ components:
         kind: {enum: [a, b]}
         size: {anyOf: [{type: integer}, {type: 'null'}]}
         parts: {type: array, items: {$ref: '#/components/schemas/Load'}}
+        none: false
         limits: {type: object, additionalProperties: {type: string}}
     New:
       type: object
@@ -39,6 +40,7 @@ components:
         kind: {enum: [a, b]}
         size: {anyOf: [{type: integer}, {type: 'null'}]}
         note: {type: [string, 'null'], pattern: '^a'}
+        any: true
 paths:
   /loads:
     parameters: [{$ref: '#/components/parameters/Page'}]
@@ -54,6 +56,7 @@ paths:
         '404': {description: none}
     post:
       operationId: create
+      x-keygate: limit=+burst max_body=1
       security: [{key: ['loads:write']}]
       parameters:
         - {name: Idempotency-Key, in: header, required: true,
@@ -226,6 +229,25 @@ def test_as_a_command(tmp_path):
      "200.limits.*: type integer may come now"),
     ([(GOT + ".properties.parts.items", {"type": "string"})],
      "200.parts.items: type string may come now"),
+    # Schemas that are true or false.
+    ([(SENT + ".properties.note", False)],
+     "body.note: nothing is taken any more"),
+    ([(SENT + ".properties.any", {"type": "string"})],
+     "body.any: type array, boolean"),
+    ([(SENT + ".properties.any", False)],
+     "body.any: nothing is taken any more"),
+    ([(GOT + ".properties.id", False)], "200.id: nothing comes any more"),
+    ([(GOT + ".properties.id", True)], "200.id: type array, boolean"),
+    ([(GOT + ".properties.none", {"type": "string"})],
+     "200.none: something may come now"),
+    ([(GOT + ".properties.parts.items", False)],
+     "200.parts.items: nothing comes any more"),
+    ([(GOT + ".properties.size.anyOf.0", True)],
+     "200.size.anyOf[0]: type array"),
+    # What the gate makes routes of.
+    ([(LIST + ".x-keygate", "limit=+poll")], "GET /loads: x-keygate"),
+    ([(POST + ".x-keygate", REMOVE)], "POST /loads: x-keygate"),
+    ([(POST + ".x-keygate", "limit=+slow")], "POST /loads: x-keygate"),
     # What is not looked into is not free either.
     ([(SENT + ".patternProperties", {"^x": {"type": "string"}})],
      "body: patternProperties is another"),
@@ -273,6 +295,11 @@ def test_taken_back(changes, line):
     [(SENT + ".properties.kind.enum", ["b", "a", "c"])],
     [(SENT + ".properties.size.anyOf.2", {"type": "string"})],
     [(SENT + ".properties.size", {})],
+    [(SENT + ".properties.id", True)],
+    [(SENT + ".properties.any", {})],
+    [(SENT + ".properties.size.anyOf.2", False)],
+    [(GOT + ".properties.none", False)],
+    [(POST + ".x-keygate", ["max_body=1", "limit=+burst"])],
     [(OK + ".headers.X-More", {"schema": {}})],
     [(OK + ".content.text/csv", {})],
     [(POST + ".responses.409", {"description": "no"})],

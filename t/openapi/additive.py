@@ -111,6 +111,8 @@ def operation(both, where, old_item, new_item, method):
         both.note(where, "operationId, after which clients name it, is another")
     if security(both.old, old) != security(both.new, new):
         both.note(where, "security asks for something else")
+    if extension(old) != extension(new):
+        both.note(where, "x-keygate, which its route is made of, is another")
     if old_item.get("servers") != new_item.get("servers") \
             or old.get("servers") != new.get("servers"):
         both.note(where, "it is on another server")
@@ -139,6 +141,13 @@ def security(document, one):
         sorted((str({k: v for k, v in schemes.get(name, {}).items()
                      if k != "description"}), sorted(scopes))
                for name, scopes in names.items()) for names in asked)
+
+
+def extension(one):
+    """The words of x-keygate, a text or a list, in an order that says
+    nothing."""
+    words = one.get("x-keygate", [])
+    return sorted(words.split() if isinstance(words, str) else words)
 
 
 def named(document, item, one):
@@ -231,8 +240,12 @@ def types(one):
 
 def schema(both, where, old, new, sent):
     old, new = resolved(both.old, old), resolved(both.new, new)
+    if old is False or new is False:
+        never(both, where, old, new, sent)
+        return
     if not both.once(old, new, sent):
         return
+    old, new = ({} if one is True else one for one in (old, new))
 
     less = types(old) - types(new) if sent else types(new) - types(old)
     if less:
@@ -251,6 +264,15 @@ def schema(both, where, old, new, sent):
     for name in ("allOf", "anyOf", "oneOf", "prefixItems"):
         branches(both, f"{where}.{name}", name, old.get(name), new.get(name),
                  sent)
+
+
+def never(both, where, old, new, sent):
+    """The schema false lets nothing through."""
+    if old is not False and new is False:
+        both.note(where, "nothing is taken any more" if sent
+                  else "nothing comes any more")
+    elif old is False and new is not False and not sent:
+        both.note(where, "something may come now")
 
 
 def values(both, where, old, new, sent):
