@@ -130,6 +130,17 @@ def test_a_refused_request_does_not_reach_an_upstream(make_gate, upstream):
     assert upstream.requests == []
 
 
+def test_a_401_of_nginx_has_a_challenge(make_gate):
+    """Behind keys; elsewhere nobody knows what would be asked for."""
+    gate = make_gate(server="""location /behind { return 401; }
+        location /elsewhere { keygate off; return 401; }""")
+    answer = gate.get("/behind")
+    check_error(answer, 401, "unauthorized")
+    assert answer.all("WWW-Authenticate") == \
+        ['Bearer realm="api.trailflow.ai"']
+    assert gate.get("/elsewhere").all("WWW-Authenticate") == []
+
+
 PROXIED = """
     location /page { keygate off; internal;
                      proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }

@@ -85,6 +85,18 @@ def test_headers_that_belong_to_an_error_stay(gate, upstream):
     assert {name: answer.get(name) for name in belong} == belong
 
 
+@pytest.mark.parametrize("how", [{}, {"method": "HEAD"}])
+def test_every_401_has_a_challenge(gate, upstream, how):
+    """RFC 9110, 15.5.2, and the contract: also of an upstream that has not
+    said what it wants.  It is not the key that is invalid."""
+    upstream.answer(401, {}, HTML)
+    answer = gate.request(how.get("method", "GET"), LOADS, key=gate.key())
+
+    check_error(answer, 401, "unauthorized", head=bool(how))
+    assert answer.all("WWW-Authenticate") == \
+        ['Bearer realm="api.trailflow.ai"']
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 404, 425])
 def test_retry_of_a_write(gate, upstream, status):
     """On a write 502, 503 and 504 are no invitation to try again."""

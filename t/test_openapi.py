@@ -1,11 +1,13 @@
 """docs/openapi.yaml is true: real answers of every status that it documents of
 every partner's operation, and nothing of the gate's that it does not name."""
 
+import email.utils
 import itertools
 import json
 import re
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -87,6 +89,7 @@ def unauthorized(caller):
     yield caller.call(key=None)
     yield caller.call(key="nonsense")
     yield caller.call(key=caller.gate.key(revokedAt="2026-01-01T00:00:00Z"))
+    yield from upstreams(401)(caller)
 
 
 def forbidden(caller):
@@ -96,6 +99,7 @@ def forbidden(caller):
     for access in ("not_enabled", "disabled"):
         yield caller.call(key=gate.key(access=access))
     yield caller.call(key=gate.key(access="test", mode="live"))
+    yield from upstreams(403)(caller)
 
 
 def conflicts(caller):
@@ -104,6 +108,7 @@ def conflicts(caller):
     yield caller.twice({}, 200, cut="before")[1]
     yield caller.twice({}, 200, headers=STREAM, body=b"data: 1\n\n")[1]
     yield caller.while_running()
+    yield from upstreams(409)(caller)
 
 
 def too_many(caller):
@@ -116,6 +121,7 @@ def too_many(caller):
                for _ in range(4)]
     assert answers[2].status == 401
     yield answers[3]
+    yield from upstreams(429)(caller)
 
 
 def done(status):
@@ -148,8 +154,8 @@ def caller_code(status):
 def unavailable(caller):
     yield caller.after(503)
     yield caller.after(503, headers={"Retry-After": "7"})
-    yield caller.after(503, headers={
-        "Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"})
+    yield caller.after(503, headers={"Retry-After": email.utils.formatdate(
+        time.time() + 7200, usegmt=True)})
 
 
 # How each status comes about.
@@ -216,9 +222,6 @@ def test_faults_are_found(gate, upstream):
                  "retryable and Retry-After are not together",
                  "$.requestId"):
         assert part in said
-    answer.body = answer.body.replace(b"slow_down", b"rate_limited")
-    assert "'details' is a required property" in " ".join(
-        faults(operation, answer))
     assert unnamed(operation, answer) == ["$.error.more"]
 
 

@@ -544,8 +544,8 @@ void ngx_http_keygate_usage_leave(ngx_http_keygate_usage_t *usage);
 ngx_int_t ngx_http_keygate_shape(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 
-/* X-Request-Id and what else every answer of the gate carries. */
-ngx_int_t ngx_http_keygate_add_headers(ngx_http_request_t *r,
+/* 1 when the answer is a refusal of ours, not what error_page made of it. */
+ngx_uint_t ngx_http_keygate_own(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 
 /*
@@ -553,6 +553,17 @@ ngx_int_t ngx_http_keygate_add_headers(ngx_http_request_t *r,
  * nothing was sent to any that was.
  */
 ngx_uint_t ngx_http_keygate_untouched(ngx_http_request_t *r);
+
+
+/* ngx_http_keygate_answer_headers.c */
+
+/* X-Request-Id and what else every answer of the gate carries. */
+ngx_int_t ngx_http_keygate_add_headers(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/* Sets Retry-After, which is there exactly when an error is retryable. */
+ngx_int_t ngx_http_keygate_retry_after(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable);
 
 
 /* ngx_http_keygate_amend.c: what nginx answers or passes on otherwise */

@@ -4,7 +4,6 @@
  */
 
 #include "ngx_http_keygate.h"
-#include "kg_decimal.h"
 
 
 static ngx_int_t ngx_http_keygate_envelope(ngx_http_request_t *r,
@@ -14,25 +13,8 @@ static ngx_int_t ngx_http_keygate_upstream_envelope(ngx_http_request_t *r,
 static ngx_uint_t ngx_http_keygate_is_gzip(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_keygate_settled(ngx_http_keygate_ctx_t *ctx,
     ngx_uint_t safe);
-static ngx_int_t ngx_http_keygate_retry_after(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable);
-static ngx_uint_t ngx_http_keygate_retry_seconds(const ngx_str_t *value);
-static ngx_int_t ngx_http_keygate_allow(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx);
-static ngx_int_t ngx_http_keygate_challenge(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx);
 static kg_format_t ngx_http_keygate_format(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_keygate_own(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_free(void *data);
-
-
-/*
- * s: an upstream may ask for no longer a wait.  A client sleeps for as long as
- * it is told, and the same request is not the same after its idempotency key
- * has gone.
- */
-#define NGX_HTTP_KEYGATE_RETRY_MAX  86400
 
 
 /* What described the body that is replaced, and who may keep it. */
@@ -54,18 +36,6 @@ static ngx_str_t  ngx_http_keygate_body_headers[] = {
     ngx_string("Pragma"),
     ngx_string("CDN-Cache-Control"),
     ngx_string("Surrogate-Control"),
-    ngx_null_string
-};
-
-
-/* What only the gate may say. */
-
-static ngx_str_t  ngx_http_keygate_own_headers[] = {
-    ngx_string("X-Request-Id"),
-    ngx_string("Idempotent-Replayed"),
-    ngx_string("Original-Request-Id"),
-    ngx_string("RateLimit"),
-    ngx_string("RateLimit-Policy"),
     ngx_null_string
 };
 
@@ -288,9 +258,7 @@ ngx_http_keygate_format(ngx_http_request_t *r)
 }
 
 
-/* 1 when the answer is a refusal of ours, not what error_page made of it. */
-
-static ngx_uint_t
+ngx_uint_t
 ngx_http_keygate_own(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     return ctx->error && ctx->error->status == r->headers_out.status;
@@ -301,81 +269,6 @@ static void
 ngx_http_keygate_free(void *data)
 {
     free(data);
-}
-
-
-/* Retry-After is there exactly when the error is retryable. */
-
-static ngx_int_t
-ngx_http_keygate_retry_after(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, ngx_uint_t retryable)
-{
-    ngx_str_t         value;
-    ngx_uint_t        seconds;
-    ngx_table_elt_t  *h;
-
-    static ngx_str_t  name = ngx_string("Retry-After");
-
-    if (!retryable) {
-        return ngx_http_keygate_set_header(r, &name, NULL);
-    }
-
-    seconds = ngx_http_keygate_own(r, ctx) ? ctx->retry_after : 0;
-
-    if (seconds == 0) {
-        h = ngx_http_keygate_header_out(r, "Retry-After");
-        value = h ? h->value : ctx->retry_was;
-        seconds = ngx_http_keygate_retry_seconds(&value);
-
-        if (seconds > NGX_HTTP_KEYGATE_RETRY_MAX) {
-            seconds = NGX_HTTP_KEYGATE_RETRY_MAX;
-
-        } else if (seconds) {
-            return ngx_http_keygate_set_header(r, &name, &value);
-        }
-    }
-
-    value.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
-    if (value.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    value.len = kg_put_decimal(value.data, ngx_max(seconds, 1)) - value.data;
-
-    return ngx_http_keygate_set_header(r, &name, &value);
-}
-
-
-/*
- * RFC 9110, 10.2.3: the seconds, or those up to a date, of which none is left
- * when it is past.  0 for what is neither.
- */
-
-static ngx_uint_t
-ngx_http_keygate_retry_seconds(const ngx_str_t *value)
-{
-    size_t      i;
-    time_t      date;
-    ngx_int_t   seconds;
-
-    for (i = 0; i < value->len; i++) {
-        if (value->data[i] < '0' || value->data[i] > '9') {
-            break;
-        }
-    }
-
-    if (i == value->len) {
-        seconds = ngx_atoi(value->data, value->len);
-
-        /* more than a number has room for */
-
-        return (seconds == NGX_ERROR && i) ? NGX_MAX_INT_T_VALUE
-                                           : ngx_max(seconds, 0);
-    }
-
-    date = ngx_parse_http_time(value->data, value->len);
-
-    return date > ngx_time() ? date - ngx_time() : 0;
 }
 
 
@@ -407,178 +300,4 @@ ngx_http_keygate_untouched(ngx_http_request_t *r)
     }
 
     return 1;
-}
-
-
-ngx_int_t
-ngx_http_keygate_add_headers(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx)
-{
-    ngx_uint_t                    own;
-    ngx_http_keygate_loc_conf_t  *lcf;
-
-    static ngx_str_t  request_id = ngx_string("X-Request-Id");
-    static ngx_str_t  original = ngx_string("Original-Request-Id");
-    static ngx_str_t  replayed = ngx_string("Idempotent-Replayed");
-    static ngx_str_t  yes = ngx_string("true");
-    static ngx_str_t  allow = ngx_string("Allow");
-
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
-
-    ngx_http_keygate_drop_headers(r, ngx_http_keygate_own_headers);
-
-    if (ngx_http_keygate_push_header(r, &request_id, &ctx->request_id)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (ctx->replayed.len
-        && (ngx_http_keygate_push_header(r, &replayed, &yes) != NGX_OK
-            || ngx_http_keygate_push_header(r, &original, &ctx->replayed)
-               != NGX_OK))
-    {
-        return NGX_ERROR;
-    }
-
-    if (ctx->napplied && lcf->mode != NGX_HTTP_KEYGATE_DRY_RUN
-        && ngx_http_keygate_rate_limit(r, ctx) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    own = ngx_http_keygate_own(r, ctx);
-
-    if (own && ngx_http_keygate_challenge(r, ctx) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    /* With keygate_errors off nothing else has set it. */
-
-    if (own && ctx->retry_after && !ctx->shape
-        && ngx_http_keygate_retry_after(r, ctx, 1) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (!own && ctx->shape && r->headers_out.status == NGX_HTTP_NOT_ALLOWED) {
-        return ngx_http_keygate_allow(r, ctx);
-    }
-
-    if (ctx->allow.len
-        && ((own && r->headers_out.status == NGX_HTTP_NOT_ALLOWED)
-            || (r->method == NGX_HTTP_OPTIONS && ctx->found
-                && lcf->mode == NGX_HTTP_KEYGATE_ON
-                && r->headers_out.status == NGX_HTTP_NO_CONTENT)))
-    {
-        return ngx_http_keygate_set_header(r, &allow, &ctx->allow);
-    }
-
-    return NGX_OK;
-}
-
-
-/*
- * RFC 9110, 15.5.6: a 405 has Allow.  nginx drops that of an answer which it
- * intercepts, and leaves it out of its own: of TRACE and CONNECT, that it takes
- * nowhere, and of what it serves itself.  What else is allowed only the one who
- * says 405 knows.
- */
-
-static ngx_int_t
-ngx_http_keygate_allow(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
-{
-    ngx_table_elt_t            *h;
-    ngx_http_phase_handler_t   *ph;
-    ngx_http_core_main_conf_t  *cmcf;
-
-    static ngx_str_t  name = ngx_string("Allow");
-    static ngx_str_t  server = ngx_string("GET, HEAD, POST, PUT, PATCH, "
-                                          "DELETE, OPTIONS");
-    static ngx_str_t  served = ngx_string("GET, HEAD");
-
-    if (ctx->from_upstream || ngx_http_keygate_header_out(r, "Allow")) {
-        return NGX_OK;
-    }
-
-    if (r->upstream) {
-        h = r->upstream->headers_in.status_n == NGX_HTTP_NOT_ALLOWED
-            ? ngx_http_keygate_header_said(r, &name) : NULL;
-
-        return h ? ngx_http_keygate_push_header(r, &name, &h->value) : NGX_OK;
-    }
-
-    if (ngx_http_keygate_error_page(r)) {
-        return NGX_OK;
-    }
-
-    if (ctx->method & (NGX_HTTP_TRACE|NGX_HTTP_CONNECT)) {
-        return ngx_http_keygate_push_header(r, &name, &server);
-    }
-
-    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
-    ph = cmcf->phase_engine.handlers;
-
-    if (ph[r->phase_handler].checker != ngx_http_core_content_phase
-        || (ctx->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)))
-    {
-        return NGX_OK;
-    }
-
-    return ngx_http_keygate_push_header(r, &name, &served);
-}
-
-
-/* RFC 6750, 3: a challenge with an error only when a key was sent. */
-
-static ngx_int_t
-ngx_http_keygate_challenge(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
-{
-    u_char                       *p;
-    ngx_str_t                     value, realm;
-    const char                   *error;
-    ngx_http_core_srv_conf_t     *cscf;
-    ngx_http_keygate_loc_conf_t  *lcf;
-
-    static ngx_str_t  name = ngx_string("WWW-Authenticate");
-
-    if (ctx->error == kg_error_get(KG_ERR_UNAUTHORIZED)) {
-        error = ctx->sent_key ? ", error=\"invalid_token\"" : "";
-
-    } else if (ctx->error == kg_error_get(KG_ERR_FORBIDDEN)
-               && ctx->needs_scope)
-    {
-        error = ", error=\"insufficient_scope\"";
-
-    } else {
-        return NGX_OK;
-    }
-
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
-    realm = lcf->realm;
-
-    if (realm.len == 0) {
-        cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
-        realm = cscf->server_name;
-    }
-
-    value.len = sizeof("Bearer realm=\"\"") - 1 + realm.len
-                + ngx_strlen(error);
-
-    if (ctx->needs_scope) {
-        value.len += sizeof(", scope=\"\"") - 1 + ctx->needs_scope->len;
-    }
-
-    value.data = ngx_pnalloc(r->pool, value.len);
-    if (value.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = ngx_sprintf(value.data, "Bearer realm=\"%V\"%s", &realm, error);
-
-    if (ctx->needs_scope) {
-        ngx_sprintf(p, ", scope=\"%V\"", ctx->needs_scope);
-    }
-
-    return ngx_http_keygate_set_header(r, &name, &value);
 }
