@@ -399,6 +399,21 @@ def test_switch_of_protocols_that_nobody_asked_for(gate, upstream):
     assert answer.json()["error"]["code"] == "bad_gateway"
 
 
+@pytest.mark.parametrize("status", [600, 700, 999])
+def test_status_that_there_is_not(gate, upstream, status):
+    """fetch() of browsers and Node throws at it."""
+    upstream.answer(status, {}, envelope("x"))
+
+    check_error(get(gate), 502, "bad_gateway", retry=(1, 1))
+    check_error(gate.head(LOADS, key=gate.key()), 502, None, retry=(1, 1),
+                head=True)
+    key = gate.key()
+    check_error(gate.post(LOADS, key=key, idem="k"), 502, "bad_gateway")
+    check_error(gate.post(LOADS, key=key, idem="k"), 409,
+                "idempotency_outcome_unknown", {"originalRequestId":
+                upstream.requests[-1].get("X-Request-Id")})
+
+
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
 @pytest.mark.parametrize("size", [1, 100, 300000])
 def test_answer_without_a_head(gate, upstream, size, version):

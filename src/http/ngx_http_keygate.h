@@ -577,7 +577,9 @@ void ngx_http_keygate_restore_status(ngx_http_request_t *r);
 
 /*
  * 1 when what came is no answer to the request: one without a head, which nginx
- * takes for HTTP/0.9, or one of 1xx, whose final answer nginx takes for a body.
+ * takes for HTTP/0.9, one of 1xx, whose final answer nginx takes for a body, or
+ * one of a status over 599, which clients take for a broken answer (RFC 9110,
+ * 15: there is none).
  */
 ngx_uint_t ngx_http_keygate_no_answer(ngx_http_request_t *r);
 

@@ -35,8 +35,10 @@ ngx_http_keygate_no_answer(ngx_http_request_t *r)
 
     /* Of 101 it is one only to a client that asked for it. */
 
-    return status < NGX_HTTP_OK
-           && (status != NGX_HTTP_SWITCHING_PROTOCOLS || !r->upstream->upgrade);
+    return status > 599
+           || (status < NGX_HTTP_OK
+               && (status != NGX_HTTP_SWITCHING_PROTOCOLS
+                   || !r->upstream->upgrade));
 }
 
 
