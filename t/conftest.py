@@ -66,9 +66,10 @@ def gate(gate_of_module, upstream):
 
 
 @pytest.fixture
-def make_gate(redis, upstream):
+def make_gate(redis, upstream, make_redis, make_relay):
     """A gate of the test's own: make_gate(piece=text, redis=, upstream=,
-    redis_url=, files=)."""
+    redis_url=, files=).  It ends before what it asks: a worker that is exiting
+    stays for what Redis has not acknowledged."""
     made = []
 
     def make(**how):

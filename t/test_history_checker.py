@@ -177,13 +177,9 @@ RIGHT = {
     "an answer late for its worker":
         Story().fault("worker_paused", 4, 6).executed(5).record()
         .settles(refused("unknown")),
-    "an answer lost by a worker that left while Redis was away":
-        Story().fault("reload", 6, harmless=True).fault("redis_frozen", 4, 9)
+    "an answer lost by a worker that was killed while Redis was away":
+        Story().fault("worker_killed", 6.2).fault("redis_frozen", 4, 9)
         .executed(5).record().settles(refused("unknown")),
-    "an answer lost by a worker that was leaving when Redis went away":
-        Story().fault("reload", 4.9, 5.1, harmless=True)
-        .fault("redis_restarted", 6, 7, None).executed(5, done=6.1).record()
-        .settles(refused("unknown")),
     "a paused worker finds that it has waited too long":
         Story().fault("worker_paused", 5.05, 9).executed(5).record()
         .answer(4.9, error(504, "gateway_timeout", id="req_1"))
@@ -352,6 +348,13 @@ WRONG = [
      .settles(refused("unknown"))),
     ("outcome_is_kept",
      Story().fault("reload", 5, harmless=True).executed(5).record()
+     .settles(refused("unknown"))),
+    ("outcome_is_kept",
+     Story().fault("reload", 6, harmless=True).fault("redis_frozen", 4, 9)
+     .executed(5).record().settles(refused("unknown"))),
+    ("outcome_is_kept",
+     Story().fault("reload", 4.9, 5.1, harmless=True)
+     .fault("redis_restarted", 6, 7, None).executed(5, done=6.1).record()
      .settles(refused("unknown"))),
     ("outcome_is_kept",
      Story().fault("redis_killed", 4, 6, None).executed(5).record()

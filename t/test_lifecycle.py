@@ -180,26 +180,6 @@ def test_quit_is_not_held_up_by_a_redis_that_is_away(make_gate, make_redis,
     assert time.monotonic() - start < 1.5
 
 
-def test_quit_is_not_held_up_by_an_outcome_nobody_takes(make_gate,
-                                                        make_redis, upstream):
-    """What could not be stored in ten minutes' time is no reason to stay."""
-    redis = make_redis()
-    gate = make_gate(redis=redis, **GATE_PIECES)
-    key = gate.key()
-    upstream.answer(hang=True, times=1)
-    with gate.connect() as client:
-        client.send(encode_request("POST", LOADS, {
-            "Authorization": f"Bearer {key.token}", "Idempotency-Key": "k"}))
-        upstream.wait()
-        redis.stop()
-        upstream.release()
-        assert client.read().status == 200
-
-    start = time.monotonic()
-    gate.quit()
-    assert time.monotonic() - start < 1.5
-
-
 def test_old_workers_close_their_connections(make_gate, redis):
     gate = make_gate(**GATE_PIECES)
     key = gate.key()

@@ -1,18 +1,15 @@
 
 /*
- * The Redis client's operations: submission, timeouts, orphans, commands that
- * persist, and the turn in which handlers run.  Connections are in
- * kg_redis_conn.c, the protocol in kg_redis_wire.c.
+ * The Redis client's operations: submission, timeouts, orphans, and the turn in
+ * which handlers run.  What persists is in kg_redis_persist.c, connections are
+ * in kg_redis_conn.c, the protocol in kg_redis_wire.c.
  */
 
 #include "kg_redis_int.h"
 
 
 static void kg_redis_job_timeout(ngx_event_t *ev);
-static void kg_redis_job_persist(kg_redis_job_t *job);
-static void kg_redis_job_give_up(kg_redis_job_t *job);
 static ngx_uint_t kg_redis_job_wanted(const kg_redis_job_t *job);
-static void kg_redis_job_post(kg_redis_job_t *job);
 static ngx_uint_t kg_redis_job_has_late(kg_redis_job_t *job);
 static void kg_redis_run(ngx_event_t *ev);
 static void kg_redis_run_job(kg_redis_job_t *job);
@@ -43,6 +40,7 @@ kg_redis_create(ngx_cycle_t *cycle, kg_redis_conf_t *conf)
     redis->run.handler = kg_redis_run;
     redis->run.log = redis->log;
 
+    kg_redis_linger_init(redis, cycle);
     kg_redis_scripts_init();
 
     kg_redis_conn_init(&redis->conn, redis);
@@ -74,6 +72,10 @@ kg_redis_destroy(kg_redis_t *redis)
 
     if (redis->run.posted) {
         ngx_delete_posted_event(&redis->run);
+    }
+
+    if (redis->linger.timer_set) {
+        ngx_del_timer(&redis->linger);
     }
 
     kg_redis_free(redis);
@@ -116,16 +118,19 @@ kg_redis_down(const kg_redis_t *redis)
 kg_redis_op_t *
 kg_redis_submit(kg_redis_t *redis, const kg_redis_cmd_t *cmd)
 {
-    ngx_msec_t       timeout;
-    kg_redis_job_t  *job;
+    ngx_msec_t        timeout;
+    kg_redis_job_t   *job;
+    kg_redis_conn_t  *conn;
 
     job = kg_redis_job_create(cmd);
     if (job == NULL) {
         return NULL;
     }
 
+    conn = cmd->bulk ? &redis->bulk : &redis->conn;
+
     job->op.redis = redis;
-    job->conn = cmd->bulk ? &redis->bulk : &redis->conn;
+    job->conn = conn;
     job->handler = cmd->handler;
     job->late = cmd->late;
     job->waits = (cmd->handler != NULL);
@@ -138,8 +143,8 @@ kg_redis_submit(kg_redis_t *redis, const kg_redis_cmd_t *cmd)
     job->timer.log = redis->log;
     job->timer.cancelable = (redis->watch != NULL);
 
-    if (redis->njobs > KG_REDIS_MAX_JOBS || redis->bytes > KG_REDIS_MAX_BYTES)
-    {
+    if (redis->njobs > KG_REDIS_MAX_JOBS || redis->bytes > KG_REDIS_MAX_BYTES) {
+
         /* What is not taken leaves its room to what is sent in its place. */
 
         redis->bytes -= job->size;
@@ -165,13 +170,13 @@ kg_redis_submit(kg_redis_t *redis, const kg_redis_cmd_t *cmd)
             return &job->op;
         }
 
-        kg_redis_conn_push(job->conn, job);
+        kg_redis_conn_push(conn, job);
         kg_redis_job_refuse(job);
         return &job->op;
     }
 
     ngx_add_timer(&job->timer, timeout);
-    kg_redis_conn_push(job->conn, job);
+    kg_redis_conn_push(conn, job);
 
     return &job->op;
 }
@@ -234,82 +239,6 @@ kg_redis_job_timeout(ngx_event_t *ev)
     if (job->waits) {
         job->op.status = KG_REDIS_TIMEOUT;
         kg_redis_job_post(job);
-    }
-}
-
-
-/*
- * The rest of a command that persists happens behind its handler's back, and
- * does not keep a worker that is exiting.
- */
-
-static void
-kg_redis_job_persist(kg_redis_job_t *job)
-{
-    ngx_msec_int_t  left;
-
-    job->expired = 1;
-
-    left = (ngx_msec_int_t) (job->until - ngx_current_msec);
-
-    job->timer.cancelable = 1;
-    ngx_add_timer(&job->timer, (ngx_msec_t) ngx_max(left, 1));
-
-    if (job->waits) {
-        job->op.status = KG_REDIS_TIMEOUT;
-        kg_redis_job_post(job);
-    }
-}
-
-
-static void
-kg_redis_job_give_up(kg_redis_job_t *job)
-{
-    ngx_str_t    name;
-    kg_redis_t  *redis;
-
-    job->persist = 0;
-    redis = job->op.redis;
-
-    if (job->state != KG_REDIS_QUEUED && job->state != KG_REDIS_PARKED) {
-        return;
-    }
-
-    redis->ndropped++;
-
-    if (redis->dropped != ngx_time()) {
-        name = kg_redis_job_name(job);
-
-        ngx_log_error(NGX_LOG_ERR, redis->log, 0,
-                      "keygate: %V did not acknowledge %ui commands (%V) in "
-                      "their time, they are given up",
-                      &redis->conf->name, redis->ndropped, &name);
-
-        redis->dropped = ngx_time();
-        redis->ndropped = 0;
-    }
-
-    kg_redis_conn_remove(job);
-    kg_redis_job_end(job, KG_REDIS_UNSENT);
-}
-
-
-void
-kg_redis_job_refuse(kg_redis_job_t *job)
-{
-    if (!job->persist) {
-        kg_redis_conn_remove(job);
-        kg_redis_job_end(job, KG_REDIS_UNSENT);
-        return;
-    }
-
-    if (!job->expired) {
-
-        if (job->timer.timer_set) {
-            ngx_del_timer(&job->timer);
-        }
-
-        kg_redis_job_persist(job);
     }
 }
 
@@ -378,25 +307,6 @@ kg_redis_job_reply(kg_redis_job_t *job, redisReply *reply)
 }
 
 
-ngx_uint_t
-kg_redis_error_passes(kg_redis_error_t error)
-{
-    switch (error) {
-
-    case KG_REDIS_ERR_LOADING:
-    case KG_REDIS_ERR_READONLY:
-    case KG_REDIS_ERR_MASTERDOWN:
-    case KG_REDIS_ERR_OOM:
-    case KG_REDIS_ERR_MISCONF:
-    case KG_REDIS_ERR_BUSY:
-        return 1;
-
-    default:
-        return 0;
-    }
-}
-
-
 static void
 kg_redis_log_refused(kg_redis_t *redis, kg_redis_job_t *job,
     const redisReply *reply)
@@ -426,6 +336,8 @@ kg_redis_job_end(kg_redis_job_t *job, kg_redis_status_t status)
         ngx_del_timer(&job->timer);
     }
 
+    kg_redis_job_lingers(job, 0);
+
     job->op.status = status;
 
     if (job->posted) {
@@ -453,7 +365,7 @@ kg_redis_job_has_late(kg_redis_job_t *job)
 }
 
 
-static void
+void
 kg_redis_job_post(kg_redis_job_t *job)
 {
     kg_redis_t  *redis;
@@ -539,13 +451,11 @@ kg_redis_run_job(kg_redis_job_t *job)
 void
 kg_redis_job_free(kg_redis_job_t *job)
 {
-    kg_redis_t  *redis;
-
-    redis = job->op.redis;
-
     if (job->timer.timer_set) {
         ngx_del_timer(&job->timer);
     }
+
+    kg_redis_job_lingers(job, 0);
 
     if (job->posted) {
         ngx_queue_remove(&job->ready);
@@ -559,8 +469,8 @@ kg_redis_job_free(kg_redis_job_t *job)
         ngx_free(job->eval);
     }
 
-    redis->njobs--;
-    redis->bytes -= job->size;
+    job->op.redis->njobs--;
+    job->op.redis->bytes -= job->size;
 
     ngx_free(job);
 }

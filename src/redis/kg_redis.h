@@ -111,6 +111,9 @@ typedef struct {
      * KG_REDIS_TIMEOUT, at once when the breaker is open, and with
      * KG_REDIS_REFUSED for an error that passes (LOADING, READONLY, OOM ...)
      * it is still being sent; KG_REDIS_UNSENT: no room for it.
+     *
+     * A worker that is exiting stays for it, for 30 s at most, or for
+     * worker_shutdown_timeout where that is shorter.
      */
     ngx_msec_t            persist;
 

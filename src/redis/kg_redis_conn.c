@@ -303,12 +303,17 @@ kg_redis_conn_idle(kg_redis_conn_t *conn)
 {
     kg_redis_conn_close(conn, "the worker is exiting");
 
-    if (kg_redis_down(conn->redis)
-        && conn->redis->watch == NULL
-        && !conn->retry.timer_set)
-    {
+    if (conn->redis->watch) {
+        return;
+    }
+
+    if (kg_redis_down(conn->redis) && !conn->retry.timer_set) {
         ngx_add_timer(&conn->retry, kg_redis_backoff(conn->redis->failures));
     }
+
+    /* worker_shutdown_timeout closes also what is not idle. */
+
+    kg_redis_conn_post(conn);
 }
 
 

@@ -27,6 +27,12 @@
 /* Delay before a refused command that persists is sent again, ms. */
 #define KG_REDIS_PARK           200
 
+/* How long a worker that is exiting waits for what persists, ms. */
+#define KG_REDIS_LINGER         30000
+
+/* How often it is looked whether the worker is exiting, ms. */
+#define KG_REDIS_LINGER_TICK    250
+
 /* What a client holds at most, so that a frozen Redis takes no memory. */
 #define KG_REDIS_MAX_JOBS       16384
 #define KG_REDIS_MAX_BYTES      (64 * 1024 * 1024)
@@ -127,6 +133,12 @@ struct kg_redis_s {
     ngx_uint_t              njobs;
     size_t                  bytes;      /* of jobs */
 
+    ngx_event_t             linger;     /* timer: keeps an exiting worker */
+    ngx_uint_t              lingering;  /* jobs it does so for */
+    ngx_msec_t              patience;   /* ms that it may */
+    ngx_msec_t              since;      /* when, once it does */
+    unsigned                stays:1;    /* it does */
+
     time_t                  refused;    /* second of the last such log line */
     time_t                  dropped;
     ngx_uint_t              ndropped;   /* since then */
@@ -161,6 +173,7 @@ struct kg_redis_op_private_s {
     unsigned                running:1;
     unsigned                persist:1;
     unsigned                expired:1;  /* its timeout is over */
+    unsigned                lingers:1;  /* counted in lingering */
 };
 
 
@@ -175,13 +188,30 @@ void kg_redis_job_reply(kg_redis_job_t *job, redisReply *reply);
 /* The outcome of a job that is off its connection; runs no handler. */
 void kg_redis_job_end(kg_redis_job_t *job, kg_redis_status_t status);
 
-/* 1 when the command, sent again later, may well be accepted. */
-ngx_uint_t kg_redis_error_passes(kg_redis_error_t error);
+void kg_redis_job_free(kg_redis_job_t *job);
+
+/* A handler of the job is to run, in a turn of its own. */
+void kg_redis_job_post(kg_redis_job_t *job);
+
+
+/* kg_redis_persist.c */
+
+void kg_redis_linger_init(kg_redis_t *redis, ngx_cycle_t *cycle);
+
+/* The job's timeout is over: who waits is told, the job goes on. */
+void kg_redis_job_persist(kg_redis_job_t *job);
+
+/* The time that it persists for is over. */
+void kg_redis_job_give_up(kg_redis_job_t *job);
 
 /* The breaker has opened: nobody is to wait for this queued job. */
 void kg_redis_job_refuse(kg_redis_job_t *job);
 
-void kg_redis_job_free(kg_redis_job_t *job);
+/* A worker that is exiting stays for the job, or need not any more. */
+void kg_redis_job_lingers(kg_redis_job_t *job, ngx_uint_t lingers);
+
+/* 1 when the command, sent again later, may well be accepted. */
+ngx_uint_t kg_redis_error_passes(kg_redis_error_t error);
 
 
 /* kg_redis_conn.c */

@@ -393,7 +393,7 @@ def settled(key, history):
 @rule
 def outcome_is_kept(key, history):
     """A whole answer is there for ever once Redis is, also for a client that
-    has not waited for it, unless a worker ended with it."""
+    has not waited for it, unless a worker was killed with it."""
     last = [request for request in key.requests if request.phase != "load"
             and request.answer]
 
@@ -419,8 +419,8 @@ def nodes_of(execution, key):
 
 def must_be_kept(execution, key, history):
     """Whether nothing excuses that its outcome is lost: it ended well and in
-    time, and its worker neither ended before it could tell Redis so, nor was
-    too late for everything."""
+    time, and its worker was neither killed before it could tell Redis so, nor
+    too late for everything.  One that is to exit tells it before."""
     if execution.verdict != "final" or execution.done is None:
         return False
     if execution.done - execution.start > UPSTREAM_WAITS:
@@ -432,9 +432,8 @@ def must_be_kept(execution, key, history):
     for fault in history.faults:
         if (fault.node in nodes
                 and fault.touches(execution.start, told + AFTERMATH)
-                and (fault.kills or fault.pauses or fault.ends_workers)):
-            if ((fault.kills or fault.pauses)
-                    and fault.touches(execution.start, told)):
+                and (fault.kills or fault.pauses)):
+            if fault.touches(execution.start, told):
                 return False
             if any(other.hides_redis
                    and other.touches(execution.start, max(fault.end, told))
