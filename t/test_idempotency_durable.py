@@ -115,6 +115,28 @@ def test_route_of_its_own(make_gate, make_redis, upstream):
     assert write(gate, key, "w", "/v1/webhooks").status == 503
 
 
+def test_other_numbers_do_not_wait(make_gate, pair, upstream):
+    """Who waits for one replica does not wait for the second, which is not
+    there."""
+    gate = make_gate(redis=pair[0], **{**GATE, "routes": """
+        keygate_routes partner {
+            POST /v1/loads      loads:write idempotency=required durable=2;
+            POST /v1/webhooks   webhooks:manage idempotency=required; }""",
+        "redis_parameters": "connect=2s command=2s dead=6s"})
+    key = gate.key()
+    assert write(gate, key, "warm", "/v1/webhooks").status == 200
+
+    with gate.connect() as client:
+        send(client, key)
+        wait_for(lambda: pair[0].client.info("clients")["blocked_clients"],
+                 what="WAIT")
+        for i in range(3):
+            assert write(gate, key, f"w{i}", "/v1/webhooks").status == 200
+        assert pair[0].client.info("clients")["blocked_clients"] == 1
+        check_error(client.read(), 503, "service_unavailable", None, (1, 30))
+    assert len(upstream.requests) == 4
+
+
 def test_frozen_replica(durable, upstream, pair):
     key = durable.key()
     with pair[1].frozen():
@@ -258,3 +280,6 @@ def test_redis_gone_while_it_waits(make_gate, make_redis, upstream):
         answer = client.read()
     check_error(answer, 503, "service_unavailable", None, (1, 30))
     assert len(upstream.requests) == 1
+
+    master.start()
+    wait_for(lambda: state(gate, key) is None, what="freed key")

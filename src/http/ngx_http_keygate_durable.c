@@ -13,23 +13,32 @@
  *
  * While one WAIT is in flight the next batch gathers.  Too few replicas in the
  * time of command=: the claim is given back and the write refused.
+ *
+ * Each number of replicas that some route waits for has a client, and batches,
+ * of its own: who waits for one replica does not wait for the second.
  */
 
 #include "ngx_http_keygate.h"
 
 
 struct ngx_http_keygate_durable_s {
+    ngx_http_keygate_durable_t  *next;
+
     kg_redis_t    *client;
     ngx_log_t     *log;
     ngx_queue_t    gathering;       /* claims */
     ngx_queue_t    flight;
     ngx_event_t    flush;           /* posted: the turn is over */
     ngx_uint_t     waiting;         /* a WAIT is in flight */
-    ngx_uint_t     replicas;        /* that it asks for */
+    ngx_uint_t     replicas;        /* N */
     time_t         said;            /* second of the last line in the log */
 };
 
 
+static ngx_int_t ngx_http_keygate_durable_add(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf, ngx_uint_t replicas);
+static ngx_http_keygate_durable_t *ngx_http_keygate_durable_of(
+    ngx_http_keygate_main_conf_t *mcf, ngx_uint_t replicas);
 static void ngx_http_keygate_durable_flush(ngx_event_t *ev);
 static ngx_int_t ngx_http_keygate_durable_wait(
     ngx_http_keygate_durable_t *durable);
@@ -45,6 +54,30 @@ ngx_int_t
 ngx_http_keygate_durable_init(ngx_cycle_t *cycle,
     ngx_http_keygate_main_conf_t *mcf)
 {
+    ngx_uint_t                  i, replicas;
+    ngx_http_keygate_route_t  **routes;
+
+    routes = mcf->writes.elts;
+
+    for (i = 0; i < mcf->writes.nelts; i++) {
+        replicas = routes[i]->idem->durable;
+
+        if (replicas
+            && ngx_http_keygate_durable_of(mcf, replicas) == NULL
+            && ngx_http_keygate_durable_add(cycle, mcf, replicas) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_keygate_durable_add(ngx_cycle_t *cycle,
+    ngx_http_keygate_main_conf_t *mcf, ngx_uint_t replicas)
+{
     ngx_http_keygate_durable_t  *durable;
 
     durable = ngx_pcalloc(cycle->pool, sizeof(ngx_http_keygate_durable_t));
@@ -59,6 +92,7 @@ ngx_http_keygate_durable_init(ngx_cycle_t *cycle,
     }
 
     durable->log = cycle->log;
+    durable->replicas = replicas;
 
     ngx_queue_init(&durable->gathering);
     ngx_queue_init(&durable->flight);
@@ -67,23 +101,43 @@ ngx_http_keygate_durable_init(ngx_cycle_t *cycle,
     durable->flush.handler = ngx_http_keygate_durable_flush;
     durable->flush.log = cycle->log;
 
+    durable->next = mcf->durable;
     mcf->durable = durable;
 
     return NGX_OK;
 }
 
 
+/* NULL: there is none yet. */
+
+static ngx_http_keygate_durable_t *
+ngx_http_keygate_durable_of(ngx_http_keygate_main_conf_t *mcf,
+    ngx_uint_t replicas)
+{
+    ngx_http_keygate_durable_t  *durable;
+
+    for (durable = mcf->durable; durable; durable = durable->next) {
+
+        if (durable->replicas == replicas) {
+            break;
+        }
+    }
+
+    return durable;
+}
+
+
 void
 ngx_http_keygate_durable_exit(ngx_http_keygate_main_conf_t *mcf)
 {
-    if (mcf->durable == NULL) {
-        return;
-    }
+    ngx_http_keygate_durable_t  *durable;
 
-    kg_redis_destroy(mcf->durable->client);
+    for (durable = mcf->durable; durable; durable = durable->next) {
+        kg_redis_destroy(durable->client);
 
-    if (mcf->durable->flush.posted) {
-        ngx_delete_posted_event(&mcf->durable->flush);
+        if (durable->flush.posted) {
+            ngx_delete_posted_event(&durable->flush);
+        }
     }
 }
 
@@ -98,7 +152,7 @@ ngx_http_keygate_durable(ngx_http_keygate_ctx_t *ctx)
     mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
 
     claim = ctx->claim;
-    durable = mcf->durable;
+    durable = ngx_http_keygate_durable_of(mcf, ctx->route->idem->durable);
 
     claim->gathered = 1;
     ngx_queue_insert_tail(&durable->gathering, &claim->queue);
@@ -127,7 +181,6 @@ static void
 ngx_http_keygate_durable_flush(ngx_event_t *ev)
 {
     ngx_queue_t                 *q;
-    ngx_http_keygate_ctx_t      *ctx;
     ngx_http_keygate_claim_t    *claim;
     ngx_http_keygate_durable_t  *durable;
 
@@ -137,21 +190,15 @@ ngx_http_keygate_durable_flush(ngx_event_t *ev)
         return;
     }
 
-    durable->replicas = 0;
-
     while (!ngx_queue_empty(&durable->gathering)) {
         q = ngx_queue_head(&durable->gathering);
         ngx_queue_remove(q);
         ngx_queue_insert_tail(&durable->flight, q);
 
         claim = ngx_queue_data(q, ngx_http_keygate_claim_t, queue);
-        ctx = claim->ctx;
 
-        durable->replicas = ngx_max(durable->replicas,
-                                    ctx->route->idem->durable);
-
-        ctx->op = ngx_http_keygate_prolong(claim, durable->client,
-                                           ngx_http_keygate_durable_renewed);
+        claim->ctx->op = ngx_http_keygate_prolong(claim, durable->client,
+                                            ngx_http_keygate_durable_renewed);
     }
 
     if (ngx_http_keygate_durable_wait(durable) != NGX_OK) {
@@ -313,7 +360,7 @@ ngx_http_keygate_durable_done(ngx_http_keygate_durable_t *durable,
             ctx->op = NULL;
         }
 
-        if (claim->written && replicas >= ctx->route->idem->durable) {
+        if (claim->written && replicas >= durable->replicas) {
             claim->durable = 1;
 
         } else {
