@@ -11,7 +11,7 @@ import pytest
 from checks import check_request_id
 from harness.ports import wait_for
 from test_idempotency import LOADS, check_replay, send, write
-from test_idempotency_claims import state
+from test_idempotency_claims import state, together
 
 GATE = dict(
     workers="1", idempotency="keygate_idempotency max_response=8m;",
@@ -124,6 +124,33 @@ def test_large_answer_that_is_resolved_on_its_way(make_gate, make_relay,
     wait_for(lambda: state(gate, key) == b"C", what="stored answer")
     relay.reset()
     check_replay(done[0], write(gate, key))
+
+
+def test_what_waits_by_one_does_not_fill_the_other(make_gate, make_relay,
+                                                   redis, upstream):
+    """The bound on what waits for Redis is each connection's own: large
+    answers that Redis does not take leave the small ones their room."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, **{
+        **GATE, "redis_parameters": "connect=1s command=200ms dead=60s"})
+    key = gate.key()
+    write(gate, key, "warm")
+    held = relay.hold(lambda words: b"complete" in words
+                      and len(words[-1]) > 16384)
+
+    for size in (8 * MEGA, MEGA, 100000, 16400):
+        upstream.answer(body=os.urandom(size))
+        together(11, lambda i: write(gate, key, f"{size}-{i}"))
+        wait_for(lambda: b"T" in [state(gate, key, f"{size}-{i}")
+                                  for i in range(11)], what="no more room")
+
+    upstream.answer(body=os.urandom(16000))
+    first = write(gate, key, "small")
+    wait_for(lambda: state(gate, key, "small") != b"P", what="its outcome")
+    check_replay(first, write(gate, key, "small"))
+    held.set()
+    wait_for(lambda: all(state(gate, key, f"{8 * MEGA}-{i}") in (b"C", b"T")
+                         for i in range(11)), 20, "stored answers")
 
 
 def test_bulk_connection_lost(make_gate, make_relay, redis, upstream):

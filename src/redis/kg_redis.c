@@ -135,19 +135,19 @@ kg_redis_submit(kg_redis_t *redis, const kg_redis_cmd_t *cmd)
     job->late = cmd->late;
     job->waits = (cmd->handler != NULL);
 
-    redis->njobs++;
-    redis->bytes += job->size;
+    conn->njobs++;
+    conn->bytes += job->size;
 
     job->timer.data = job;
     job->timer.handler = kg_redis_job_timeout;
     job->timer.log = redis->log;
     job->timer.cancelable = (redis->watch != NULL);
 
-    if (redis->njobs > KG_REDIS_MAX_JOBS || redis->bytes > KG_REDIS_MAX_BYTES) {
+    if (conn->njobs > KG_REDIS_MAX_JOBS || conn->bytes > KG_REDIS_MAX_BYTES) {
 
         /* What is not taken leaves its room to what is sent in its place. */
 
-        redis->bytes -= job->size;
+        conn->bytes -= job->size;
         job->size = 0;
 
         job->op.status = KG_REDIS_UNSENT;
@@ -469,8 +469,8 @@ kg_redis_job_free(kg_redis_job_t *job)
         ngx_free(job->eval);
     }
 
-    job->op.redis->njobs--;
-    job->op.redis->bytes -= job->size;
+    job->conn->njobs--;
+    job->conn->bytes -= job->size;
 
     ngx_free(job);
 }

@@ -33,7 +33,7 @@
 /* How often it is looked whether the worker is exiting, ms. */
 #define KG_REDIS_LINGER_TICK    250
 
-/* What a client holds at most, so that a frozen Redis takes no memory. */
+/* What a connection holds at most, so that a frozen Redis takes no memory. */
 #define KG_REDIS_MAX_JOBS       16384
 #define KG_REDIS_MAX_BYTES      (64 * 1024 * 1024)
 
@@ -76,6 +76,9 @@ typedef struct {
     ngx_queue_t             unsent;     /* in the order of submission */
     ngx_queue_t             sent;       /* in the order replies come */
     ngx_queue_t             parked;
+
+    ngx_uint_t              njobs;      /* also those a handler is to run of */
+    size_t                  bytes;      /* of jobs */
 
     size_t                  offset;     /* bytes of the first unsent written */
     size_t                  greeted;    /* bytes of redis->setup written */
@@ -129,9 +132,6 @@ struct kg_redis_s {
 
     ngx_queue_t             ready;      /* jobs with a handler to run */
     ngx_event_t             run;        /* posted */
-
-    ngx_uint_t              njobs;
-    size_t                  bytes;      /* of jobs */
 
     ngx_event_t             linger;     /* timer: keeps an exiting worker */
     ngx_uint_t              lingering;  /* jobs it does so for */

@@ -92,6 +92,7 @@ class Relay:
         self.bytes_up = 0
         self.bytes_down = 0
         self._rules = []
+        self._holds = []
         self._flowing = threading.Event()
         self._flowing.set()
         self._telling = threading.Event()
@@ -121,6 +122,14 @@ class Relay:
         wanted = command.upper().encode()
         return sum(1 for words in list(self.commands)
                    if words and words[0].upper() == wanted)
+
+    def hold(self, fits):
+        """Commands for which fits(words) is true do not pass, nor does what
+        comes behind them on their connection, until the Event returned is
+        set."""
+        event = threading.Event()
+        self._holds.append((fits, event))
+        return event
 
     def freeze(self):
         """Nothing passes, connections stay."""
@@ -169,12 +178,17 @@ class Relay:
     def reset(self):
         """Back to passing everything; the counts stay."""
         self.delay, self.late, self.split, self._rules = 0, 0, False, []
+        for _, event in self._holds:
+            event.set()
+        self._holds = []
         self.thaw()
         if self._listener is None:
             self.accept()
 
     def close(self):
         self.refuse()
+        for _, event in self._holds:
+            event.set()
         self.thaw()
 
     def _accept_loop(self, listener):
@@ -248,6 +262,9 @@ class Relay:
                 pending.append(words)
                 if words and words[0].upper() == b"SUBSCRIBE":
                     self._subscribed.add(near)
+                for fits, event in self._holds:
+                    if fits(words):
+                        event.wait(60)
 
             self._pass(near)
             far.sendall(data)
