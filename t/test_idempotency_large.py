@@ -126,6 +126,34 @@ def test_large_answer_that_is_resolved_on_its_way(make_gate, make_relay,
     check_replay(done[0], write(gate, key))
 
 
+def test_release_does_not_overtake_its_claim(make_gate, make_relay, redis,
+                                             upstream):
+    """A claim asked for by the other connection, and granted too late."""
+    relay = make_relay(redis.port)
+    gate = make_gate(redis_url=relay.url, **{
+        **GATE, "redis_parameters": "connect=1s command=200ms dead=20s"})
+    key = gate.key()
+    upstream.answer(body=os.urandom(MEGA))
+    first = write(gate, key)
+    wait_for(lambda: state(gate, key) == b"C", what="stored answer")
+    check_replay(first, write(gate, key))
+
+    def claims_all(words):
+        return named(words, key) and words[-1] == b"0"
+
+    held = relay.hold(claims_all)
+    granted = relay.replace("EVALSHA", None, times=0)
+    granted.fits = claims_all
+    assert write(gate, key).status == 503
+    redis.client.delete(f"kg:idem:{{{key.org}}}:test:k")
+    time.sleep(0.2)         # for a release that would go by the other one
+    held.set()
+    wait_for(lambda: granted.hits, what="claim")
+    wait_for(lambda: state(gate, key) is None, what="freed key")
+    assert write(gate, key).get("Idempotent-Replayed") is None
+    assert len(upstream.requests) == 2
+
+
 def test_what_waits_by_one_does_not_fill_the_other(make_gate, make_relay,
                                                    redis, upstream):
     """The bound on what waits for Redis is each connection's own: large

@@ -199,8 +199,11 @@ ngx_http_keygate_send_outcome(ngx_http_keygate_ctx_t *ctx, const char *action,
     cmd.argc = n;
     cmd.argv = argv;
     cmd.slot = *ngx_http_keygate_ngx(&ctx->key.org);
-    cmd.bulk = (sealed && sealed->len > NGX_HTTP_KEYGATE_BULK);
     cmd.persist = NGX_HTTP_KEYGATE_PERSIST;
+
+    /* By the connection of the claim, lest a release overtake it. */
+
+    cmd.bulk = ctx->large || (sealed && sealed->len > NGX_HTTP_KEYGATE_BULK);
 
     if (wait) {
         cmd.handler = ngx_http_keygate_settled;
