@@ -234,6 +234,7 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     from_upstream:1;
     unsigned                     frozen:1;      /* outcome_was holds */
     unsigned                     overflow:1;    /* longer than held_max */
+    unsigned                     whole:1;       /* its last buffer was held */
     unsigned                     truncated:1;   /* the upstream broke off */
     unsigned                     executed:1;    /* keygate_self wrote, maybe */
 };

@@ -196,6 +196,13 @@ ngx_http_keygate_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         return ngx_http_keygate_send(r, ctx);
 
     default: /* NGX_HTTP_KEYGATE_SENT */
+
+        /* Behind the last buffer comes what a filter behind us adds to it. */
+
+        if (ctx->whole) {
+            return ngx_http_next_body_filter(r, in);
+        }
+
         ngx_http_keygate_consume(in);
         return ngx_http_next_body_filter(r, NULL);
     }
@@ -226,6 +233,7 @@ ngx_http_keygate_begin_again(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     ctx->held_len = 0;
     ctx->held_size = 0;
     ctx->overflow = 0;
+    ctx->whole = 0;
 }
 
 
@@ -268,6 +276,7 @@ ngx_http_keygate_collect(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
         }
 
         if (b->last_buf) {
+            ctx->whole = 1;
             rc = NGX_OK;
         }
 
