@@ -289,6 +289,21 @@ def test_while_the_upstream_answers(make_gate, redis, how, sent):
     assert answer.get("Idempotent-Replayed") == "true"
 
 
+def test_while_an_answer_too_large_to_keep_is_sent(relayed, upstream, started):
+    """Nothing more can be known of it: it was executed."""
+    upstream.answer(201, {}, b"z" * 3000000, times=1)
+    client = started()
+    client.finish()
+    wait_for(lambda: state(relayed, relayed.known) == b"T", what="tombstone")
+    client.leave()
+
+    time.sleep(0.1)
+    answer = write(relayed, relayed.known)
+    assert (answer.status, answer.code) == (
+        409, "idempotency_replay_unavailable")
+    assert len(upstream.requests) == 3
+
+
 def test_half_closed_client_gets_its_answer(relayed, upstream):
     """It has said all it had to say."""
     upstream.answer(201, {}, {"id": 9}, hang=True, times=1)

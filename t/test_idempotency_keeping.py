@@ -181,6 +181,52 @@ def test_restarted_empty(make_gate, make_redis, upstream):
     assert gate.log().count("has lost its data") == 1
 
 
+def test_restarted_empty_while_a_write_runs(make_gate, make_redis, upstream):
+    """What it comes to is known once it is over; who came in between was
+    executed, and is not overwritten."""
+    redis = make_redis()
+    gate = make_gate(redis=redis, **GATE,
+                     outage="keygate_outage keys=stale:5m limits=allow;")
+    key = gate.key()
+    written(gate, key, "warm")
+    upstream.answer(201, {}, {"n": 1}, hang=True, times=2)
+
+    with gate.connect() as alone, gate.connect() as other:
+        send(alone, key, "alone")
+        send(other, key, "other")
+        upstream.wait(3)
+        kept = {name: redis.client.dump(name)
+                for name in redis.client.keys("kg:*:{*}")
+                if name.startswith((b"kg:key:", b"kg:org:"))}
+        redis.restart(empty=True)
+        for name, value in kept.items():
+            redis.client.restore(name, 0, value)
+        upstream.answer(201, {}, {"n": 2}, times=1)
+        second = wait_for(lambda: [answer for answer in [
+            write(gate, key, "other")] if answer.status == 201], 5,
+            "the documented loss", step=0.1)[0]
+        upstream.release()
+        first = alone.read()
+        assert other.read().json() == first.json() == {"n": 1}
+
+    assert second.json() == {"n": 2}
+    wait_for(lambda: state(gate, key, "alone") == b"C", 5, "stored answer")
+    check_replay(first, write(gate, key, "alone"))
+    check_replay(second, write(gate, key, "other"))
+
+
+def test_memory_of_a_stored_answer(gate, upstream):
+    """1 KiB takes 2 KiB of Redis at most, with its name and all."""
+    key = gate.key()
+    upstream.answer(201, {"Location": "/v1/loads/" + "x" * 36}, b"a" * 1024)
+    idem = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    write(gate, key, idem)
+    wait_for(lambda: state(gate, key, idem) == b"C", what="stored answer")
+
+    assert gate.redis.client.memory_usage(
+        f"kg:idem:{{{key.org}}}:test:{idem}") <= 2048
+
+
 def test_restarted_with_its_data(make_gate, make_redis, upstream):
     redis = make_redis()
     gate = make_gate(redis=redis, **GATE)

@@ -15,6 +15,7 @@ GATE = dict(
     routes="""keygate_routes partner {
         POST    /usual      loads:write idempotency=required;
         POST    /kept       loads:write idempotency=required retention=72h;
+        POST    /long       loads:write idempotency=required lease=60s;
         POST    /again      loads:write idempotency=required
                                         on_unknown=forward;
         POST    /other      loads:write idempotency=required conflict=422;
@@ -49,6 +50,19 @@ def test_retention_of_a_route(gate, upstream, target, hours, how):
     write(gate, key, target)
 
     assert hours * 3600 - 60 < ttl(gate, key) <= hours * 3600
+
+
+@pytest.mark.parametrize("target, seconds", [("/usual", 1), ("/long", 60)])
+def test_lease_of_a_route(gate, upstream, target, seconds):
+    """How long the claim is leased for: src/redis/scripts/claim.lua."""
+    key = gate.key()
+    upstream.answer(cut="before")
+    write(gate, key, target)
+    value = gate.redis.client.get(f"kg:idem:{{{key.org}}}:test:k")
+    claimed, leased = (int.from_bytes(value[at:at + 8], "big")
+                       for at in (50, 58))
+
+    assert seconds <= (leased - claimed) / 1e6 < seconds + 2
 
 
 # on_unknown=

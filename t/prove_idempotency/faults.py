@@ -141,8 +141,8 @@ class Faults:
     def make_outcomes_repeated(self, _):
         """As by a node that has not heard that Redis took them, and that finds
         it again only when an operator has freed the key."""
-        for _ in range(8):
-            time.sleep(0.5)
+        for _ in range(20):
+            time.sleep(0.3)
             for relay in self.relays:
                 relay.ask("repeat", 5)
 
