@@ -47,7 +47,7 @@ def relayed(make_gate, make_relay, redis):
     gate = make_gate(redis_url=relay.url, **ONE)
     gate.relay = relay
     gate.warm = gate.key()
-    assert gate.get(LOADS, key=gate.warm).status == 200
+    recovers(gate, gate.warm)
     return gate
 
 
