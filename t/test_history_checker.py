@@ -6,8 +6,9 @@ import json
 import pytest
 
 from prove_idempotency import rules
-from prove_idempotency.history import (Answer, Execution, Fault, History,
-                                       Name, Record, Request, Resolution, sha)
+from prove_idempotency.history import (Answer, Command, Execution, Fault,
+                                       History, Name, Record, Request,
+                                       Resolution, sha)
 
 NAME = Name("org_a", "test", "k1")
 OTHER = Name("org_b", "test", "k1")
@@ -29,6 +30,7 @@ class Story:
         self.resolutions = []
         self.faults = []
         self.records = []
+        self.commands = []
 
     def executed(self, at, n=1, id="req_1", variant=0, asked=True, **how):
         how.setdefault("done", at + 0.1)
@@ -62,8 +64,19 @@ class Story:
         self.resolutions.append(Resolution(self.name, at, at + 0.1, status))
         return self
 
-    def fault(self, kind, start, end=None, node=0, harmless=False):
-        self.faults.append(Fault(kind, start, end or start, node, harmless))
+    def fault(self, kind, start, end=None, node=0, harmless=False, away=None):
+        self.faults.append(Fault(kind, start, end or start, node, harmless,
+                                 away))
+        return self
+
+    def killed(self, at):
+        """A worker, and a request with it."""
+        return self.lost(at, lost="closed").fault("worker_killed", at)
+
+    def command(self, at, action, said, heard=True, **how):
+        name = how.pop("name", self.name)
+        self.commands.append(Command(name, at, 0, action, "", said,
+                                     at + 0.01 if heard else None, **how))
         return self
 
     def record(self, ttl=DAY - 60000):
@@ -73,7 +86,7 @@ class Story:
     @property
     def history(self):
         return History(self.requests, self.executions, self.resolutions,
-                       self.faults, self.records)
+                       self.faults, self.records, self.commands)
 
     @property
     def broken(self):
@@ -159,11 +172,40 @@ RIGHT = {
                        details={"execution": 1}, replayed="true",
                        original="req_1")),
     "too large to keep":
-        Story().executed(5, manner="too_large").record()
+        Story().executed(5, kept=False).record()
         .answer(4.9, first()).settles(refused("unavailable")),
     "too large to keep, and cut off":
-        Story().executed(5, manner="cut_large", verdict="ambiguous")
+        Story().executed(5, manner="cut_large", verdict="ambiguous",
+                         kept=False)
         .lost(4.9, lost="cut").record().settles(refused("unavailable")),
+    "a durable write before its replica goes, and one of before that goes on":
+        Story().fault("replica_frozen", 5, 8, None, away=(5.1, 7.9))
+        .executed(4, durable=True).record().answer(3.9, first())
+        .resolved(4.5).executed(5.2, 2, "req_2", durable=True)
+        .answer(5.05, first(2, "req_2")).settles(replay(2, "req_2")),
+    "another that is not durable":
+        Story().fault("replica_frozen", 5, 8, None, away=(5.1, 7.9))
+        .executed(6).record().settles(replay()),
+    "freed once its lease was over":
+        Story().executed(5, done=None).record().command(5, "claim", "claimed")
+        .resolved(6.05).killed(6.2).settles(refused("unknown"))
+        .command(6.1, "claim", "claimed"),
+    "freed when it had ended":
+        Story().executed(5).record().command(5, "claim", "claimed")
+        .command(5.2, "complete", "1").resolved(5.5)
+        .executed(6, 2, "req_2").settles(replay(2, "req_2")),
+    "not freed while it ran":
+        plain().command(10, "renew", "1").resolved(10.1, 409),
+    "nobody heard that its claim was taken again":
+        Story().executed(5, done=None).record().resolved(6)
+        .command(7, "claim", None, heard=False).killed(7.2)
+        .settles(refused("unknown")),
+    "a stream on a connection that takes no more":
+        plain().fault("reload", 15, 15.1, harmless=True)
+        .lost(15, lost="unprocessed", manner="h2"),
+    "one that comes late on it":
+        plain().fault("reload", 15, 15.1, harmless=True)
+        .lost(16, lost="unprocessed", manner="h2", opened=15.05),
     "a changed payload":
         plain().answer(13, refused("conflict"), variant=1)
         .answer(60, refused("conflict"), 1, "probe"),
@@ -186,6 +228,7 @@ RIGHT = {
         .settles(refused("unknown")),
     "freed, executed once more, and again nobody knows":
         Story().executed(5, done=None).resolved(6)
+        .command(6.1, "claim", "claimed")
         .executed(6.2, 2, "req_2", done=None).record()
         .settles(refused("unknown")),
     "told while an operator frees it":
@@ -236,6 +279,14 @@ WRONG = [
     ("one_payload",
      Story().executed(5, done=None)
      .executed(6, 2, "req_2", variant=1, verdict="refused").record()),
+    ("durable_on_a_replica",
+     Story().fault("replica_frozen", 5, 8, None, away=(5.1, 7.9))
+     .executed(6, durable=True).record()),
+    ("durable_on_a_replica",
+     Story().fault("replica_frozen", 5, 8, None, away=(5.1, 7.9))
+     .lost(4).executed(6, durable=True, verdict="refused", status=429)
+     .answer(5.5, error(429, "rate_limited", True, id="req_1",
+                        details={"execution": 1}))),
     ("execution_was_asked", Story().executed(5, asked=False).record()),
     ("execution_was_asked",
      Story().lost(4.9, variant=1).executed(5, asked=False).record()),
@@ -276,6 +327,8 @@ WRONG = [
      .answer(7, error(429, "rate_limited", True, said="req_1",
                       details={"execution": 1}, replayed="true",
                       original="req_1"))),
+    ("too_large_is_not_replayed",
+     Story().executed(5, kept=False).record().answer(7, replay())),
     ("replay_stays", plain().answer(13, refused("in_progress"))),
     ("replay_stays", plain().answer(13, refused("unknown"))),
     ("replay_stays refusal_has_a_cause",
@@ -315,15 +368,26 @@ WRONG = [
      .settles(refused("unknown"))),
     ("refusal_has_a_cause", Story().executed(5, done=None).record()
      .answer(7, refused("unavailable"))),
-    ("refusal_has_a_cause", Story().executed(5, done=None).resolved(6)
+    ("refusal_has_a_cause resolved_is_free",
+     Story().executed(5, done=None).resolved(6)
      .answer(7, refused("unknown")).record()),
-    ("refusal_has_a_cause",
+    ("refusal_has_a_cause resolved_is_free",
      Story().lost(5, lost="closed").fault("worker_killed", 5.1).record()
      .resolved(12).answer(13, refused("unknown"))),
     ("answered", plain().lost(15, lost="closed")),
     ("answered", plain().lost(15, lost="cut")),
-    ("answered", Story().executed(5, manner="cut_large", verdict="ambiguous")
+    ("answered", Story().executed(5, manner="cut_large", verdict="ambiguous",
+                                  kept=False)
      .lost(4.9, lost="closed").record()),
+    ("answered", Story().executed(5, manner="cut", verdict="ambiguous")
+     .lost(4.9, lost="cut").record()),
+    ("answered", plain().lost(15, lost="unprocessed", manner="h2")),
+    ("answered", plain().fault("reload", 15, 15.1, harmless=True)
+     .lost(15, lost="closed")),
+    ("answered", plain().fault("reload", 15, 15.1, harmless=True)
+     .lost(16, lost="unprocessed", manner="h2", opened=15.2)),
+    ("answered", plain().fault("reload", 15, 15.1, harmless=True)
+     .lost(15, lost="cut", manner="h2")),
     ("answered", plain().fault("worker_killed", 15.1, node=1)
      .lost(15, lost="closed")),
     ("answered", plain().fault("redis_killed", 15.1).lost(15, lost="cut")),
@@ -331,6 +395,21 @@ WRONG = [
     ("answered", plain().fault("worker_killed", 20).lost(15, lost="timeout",
                                                          end=45)),
 
+    ("running_is_not_resolved", Story().executed(5, done=None).record()
+     .command(5.8, "renew", "1").resolved(6).killed(6.2)
+     .settles(refused("unknown"))
+     .command(6.1, "claim", "claimed")),
+    ("running_is_not_resolved", Story().executed(5, done=None).record()
+     .command(5.2, "claim", "claimed").command(5.9, "renew", "0")
+     .command(5.3, "release", "0", name=OTHER)
+     .resolved(6).killed(6.2).settles(refused("unknown"))
+     .command(6.15, "claim", "claimed")),
+    ("resolved_is_free", Story().executed(5, done=None).record()
+     .command(5, "claim", "claimed").command(7, "unknown", "1").resolved(6.5)
+     .killed(7).settles(refused("unknown"))),
+    ("resolved_is_free", Story().executed(5, done=None).record()
+     .resolved(6).killed(7).command(60, "claim", "unknown")
+     .settles(refused("unknown"))),
     ("settled", Story().lost(5).settles(refused("in_progress"))),
     ("settled", Story().lost(5).settles(unclaimable())),
     ("settled", plain().lost(60, lost="closed", phase="probe")
@@ -369,7 +448,7 @@ WRONG = [
      Story().fault("worker_killed", 15).executed(5).record()
      .settles(refused("unknown"))),
     ("outcome_is_kept",
-     Story().executed(5, manner="too_large").record()
+     Story().executed(5, kept=False).record()
      .settles(refused("unknown"))),
     ("ttl", plain().record(-1)),
     ("ttl", plain().record(1000)),

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from prove_idempotency import mutants, plan
+from prove_idempotency import mutants, plan, relay, routes
+from prove_idempotency.history import Name, name_of
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -36,7 +37,10 @@ def test_a_write_happens_once():
 
 def test_mutants_are_those_the_proof_is_to_catch():
     assert {"no-owner", "lease-is-ttl", "partial-answer", "touched-release",
-            "late-claim", "no-conflict", "no-org"} <= set(mutants.names())
+            "late-claim", "no-conflict", "no-org", "first-buffer",
+            "no-method", "too-large-stored", "anothers-answer", "no-replica",
+            "reset-frees", "resolve-running", "resolve-nothing"
+            } <= set(mutants.names())
 
 
 def test_plan_is_drawn_from_the_seed():
@@ -52,9 +56,57 @@ def test_plan_is_drawn_from_the_seed():
 
 
 def test_payloads_of_a_key_differ():
-    payloads = [plan.payload("k", variant) for variant in range(plan.VARIANTS)]
+    for i in range(200):
+        key = f"k{i}"
+        payloads = [plan.payload(key, variant)
+                    for variant in range(plan.VARIANTS)]
 
-    assert len(set(payloads)) == plan.VARIANTS
-    assert [plan.variant_of("k", *payload) for payload in payloads] == \
-        list(range(plan.VARIANTS))
-    assert plan.variant_of("k", "/v1/loads", "text/plain", b"") is None
+        assert len(set(payloads)) == plan.VARIANTS
+        assert [plan.variant_of(key, *payload) for payload in payloads] == \
+            list(range(plan.VARIANTS))
+        assert plan.variant_of(key, "POST", "/v1/loads", "text/plain",
+                               b"") is None
+
+
+def test_changed_body_differs_behind_the_first_buffer():
+    key = next(f"k{i}" for i in range(200)
+               if len(plan.payload(f"k{i}", 0).body) > routes.BUFFERED)
+    body, changed = (plan.payload(key, variant).body for variant in (0, 1))
+
+    assert body[:routes.BUFFERED] == changed[:routes.BUFFERED]
+
+
+def test_keys_have_every_route_and_method_and_size():
+    payloads = [plan.payload(f"k{i}", 0) for i in range(300)]
+
+    assert ({(p.method, p.target) for p in payloads}
+            == {(method, route.path) for method in routes.METHODS
+                for route in routes.ROUTES})
+    assert {len(p.body) > routes.BUFFERED for p in payloads} == {True, False}
+
+
+RECORD = b"kg:idem:{org_a}:test:k:1"
+
+
+def test_journal_tells_what_redis_said_of_a_claim():
+    """Of one that was alone, and of those that went with limits; and not of
+    one that did not get there."""
+    journal = relay.Journal(0)
+    alone = [b"EVALSHA", b"x", b"1", RECORD, b"o" * 16, b"f" * 32]
+    together = [b"EVALSHA", b"y", b"3", b"kg:limit:{org_a}:p", RECORD,
+                b"kg:idem:{org_a}:live:k:1", b"c", b"",
+                *[b"o" * 16, *[b"1"] * 7] * 2, b"\1\0\2\0"]
+    renewal = [b"EVALSHA", b"z", b"1", RECORD, b"renew", b"o" * 16, b"1000"]
+
+    for words in (alone, together, renewal, [b"GET", RECORD]):
+        journal.append(words)
+    journal.answered(renewal, 1)
+    journal.answered(together, [b"\1\0\0\0", [b"claimed"], "nil"])
+
+    assert [(c.name.mode, c.action, c.said, c.with_limits, c.heard is None)
+            for c in journal] == [
+        ("test", "claim", None, False, True),
+        ("test", "claim", "claimed", True, False),
+        ("live", "claim", "nil", True, False),
+        ("test", "renew", "1", False, False)]
+    assert name_of(RECORD.decode()) == Name("org_a", "test", "k:1")

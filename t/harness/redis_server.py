@@ -88,6 +88,15 @@ class RedisServer:
         """SIGSTOP: connections stay, nothing answers."""
         os.kill(self.process.pid, signal.SIGSTOP)
 
+    def wait_frozen(self):
+        """Until the signal has come to it: from here on it does nothing."""
+        def stopped():
+            with open(f"/proc/{self.process.pid}/stat",
+                      encoding="ascii") as file:
+                return file.read().rsplit(") ", 1)[1][0] == "T"
+
+        wait_for(stopped, 10, "a stopped redis-server")
+
     def thaw(self):
         if self.process is not None:
             os.kill(self.process.pid, signal.SIGCONT)

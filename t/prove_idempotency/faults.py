@@ -20,22 +20,30 @@ CALM = 10.0
 GAP = (0.1, 0.6)
 
 # Those that are not about one node.
-ABOUT_ALL = ("redis_frozen", "redis_restarted", "redis_killed", "upstream",
-             "claim_acks", "complete_acks", "unknown_acks", "outcomes")
+ABOUT_ALL = ("redis_frozen", "redis_restarted", "redis_killed", "replica",
+             "upstream", "claim_acks", "complete_acks", "unknown_acks",
+             "outcomes")
 
 # What may be lost by none of these, when nothing else happens.
 HARMLESS = ("reload", "upgrade", "outcomes_repeated")
 
+# These want requests, which come for certain as long as the load begins only.
+FIRST = ("replica_frozen", "replica_stopped")
+
+# A replica is away until a node has refused a durable write, or so long, s.
+REFUSED_WITHIN = 4.0
+
 
 class Faults:
-    """nodes, relays (one a node), redis and upstream are what it breaks; lease
-    in ms.  made: what was done."""
+    """nodes, relays (one a node), redis, its replica and upstream are what it
+    breaks; lease in ms.  made: what was done."""
 
-    def __init__(self, seed, nodes, relays, redis, upstream, lease):
+    def __init__(self, seed, nodes, relays, redis, replica, upstream, lease):
         self.rng = random.Random(f"faults {seed}")
         self.nodes = nodes
         self.relays = relays
         self.redis = redis
+        self.replica = replica
         self.upstream = upstream
         self.lease = lease / 1000
         self.made = []
@@ -53,6 +61,8 @@ class Faults:
         while todo or rounds == 0 or going():
             if not todo:
                 todo = self.rng.sample(self.kinds, len(self.kinds))
+                if rounds == 0:
+                    todo.sort(key=FIRST.__contains__)
                 rounds += 1
             self.make(todo.pop())
             time.sleep(self.rng.uniform(*GAP))
@@ -64,11 +74,11 @@ class Faults:
     def make(self, kind):
         number = self.rng.randrange(len(self.nodes))
         start = time.monotonic()
-        getattr(self, "make_" + kind)(number)
+        away = getattr(self, "make_" + kind)(number)
         self.made.append(Fault(
             kind, start, time.monotonic(),
             None if kind.startswith(ABOUT_ALL) else number,
-            kind in HARMLESS))
+            kind in HARMLESS, away))
 
     # Nodes.
 
@@ -100,6 +110,34 @@ class Faults:
         self.redis.kill()
         time.sleep(self.rng.uniform(0, 0.5))
         self.redis.start()
+
+    # Its replica.
+
+    def make_replica_frozen(self, _):
+        with self.replica.frozen():
+            self.replica.wait_frozen()
+            return self.until_refused()
+
+    def make_replica_stopped(self, _):
+        with self.replica.stopped():
+            return self.until_refused()
+
+    def make_replica_cut(self, _):
+        """It comes back by itself, and asks for what it has missed."""
+        for _ in range(3):
+            self.redis.client.client_kill_filter(_type="slave")
+            time.sleep(self.rng.uniform(0.01, 0.3))
+
+    def until_refused(self):
+        """From when to when it was away."""
+        def told():
+            return [node.log().count("had a claim in time")
+                    for node in self.nodes]
+
+        start, before = time.monotonic(), told()
+        while told() == before and time.monotonic() < start + REFUSED_WITHIN:
+            time.sleep(0.1)
+        return start, time.monotonic()
 
     # The way to it.
 

@@ -77,7 +77,8 @@ class Answer:
 @dataclass
 class Request:
     """A client's request.  whole: every byte of it was sent.  Without an
-    answer, lost says why: "left" is the client's own doing."""
+    answer, lost says why: "left" is the client's own doing.  opened: since when
+    there is its connection, if that may have had others before."""
     name: Name
     variant: int
     node: int
@@ -88,6 +89,7 @@ class Request:
     whole: bool = True
     manner: str = "read"
     phase: str = "load"
+    opened: float = None
 
     def __str__(self):
         what = str(self.answer) if self.answer else f"lost: {self.lost}"
@@ -99,7 +101,9 @@ class Request:
 class Execution:
     """What the upstream did.  verdict: final, its answer is the write's;
     ambiguous, none can tell from its answer; refused, nothing was done.
-    done: when its whole answer was out, None when it never was."""
+    done: when its whole answer was out, None when it never was.  kept: its
+    answer is none too large for its route; durable: a replica has to have its
+    claim first."""
     n: int
     name: Name
     variant: int
@@ -111,6 +115,8 @@ class Execution:
     sha: str = ""
     location: str = None
     done: float = None
+    kept: bool = True
+    durable: bool = False
 
     @property
     def counts(self):
@@ -119,12 +125,15 @@ class Execution:
     def __str__(self):
         ended = f"{self.done:.3f}" if self.done else "never"
         return (f"EXECUTED {self.n} for {self.id} payload {self.variant} "
-                f"{self.manner} {self.status} {self.verdict}, done {ended}")
+                f"{self.manner} {self.status} {self.verdict}"
+                f"{'' if self.kept else ' too large'}"
+                f"{' durable' if self.durable else ''}, done {ended}")
 
 
 @dataclass
 class Resolution:
-    """An operator freed the key; status None: the answer was lost."""
+    """An operator freed the key, or tried to; status None: the answer was
+    lost."""
     name: Name
     start: float
     end: float
@@ -138,7 +147,12 @@ class Resolution:
     @property
     def over(self):
         """From when on it cannot happen any more."""
-        return self.end if self.status in (200, 204) else FOREVER
+        return self.end if self.has else FOREVER
+
+    @property
+    def has(self):
+        """Whether the key has become free by it."""
+        return self.status in (200, 204)
 
     def __str__(self):
         return f"RESOLVED until {self.end:.3f}: {self.status}"
@@ -146,12 +160,14 @@ class Resolution:
 
 @dataclass
 class Fault:
-    """node: None when it is about all.  harmless: nothing may come of it."""
+    """node: None when it is about all.  harmless: nothing may come of it.  away:
+    from when to when no replica could answer for certain."""
     kind: str
     start: float
     end: float
     node: int = None
     harmless: bool = False
+    away: tuple = None
 
     @property
     def kills(self):
@@ -186,13 +202,30 @@ class Fault:
 
 @dataclass
 class Command:
-    """A command that passed on its way to Redis, with its key."""
+    """What a node had to say to Redis of a key: claim, renew, complete ...  It
+    was passed on after start; said: what Redis answered, before heard; both
+    None when it has not.  lost: the command, or its answer, did not arrive.
+    with_limits: in one script with the limits of its request."""
+    name: Name
     start: float
     node: int
+    action: str
     text: str
+    said: str = None
+    heard: float = None
+    lost: str = None
+    with_limits: bool = False
 
     def __str__(self):
-        return f"  redis node {self.node} {self.text}"
+        heard = f"{self.heard:.3f} {self.said}" if self.heard else "nothing"
+        return (f"  redis node {self.node} {self.action} {self.text}: {heard}"
+                f"{' LOST ' + self.lost if self.lost else ''}")
+
+
+def name_of(record):
+    """The key of a record's name, "kg:idem:{org}:mode:key"."""
+    org, mode, key = record.split(":", 4)[2:]
+    return Name(org.strip("{}"), mode, key)
 
 
 @dataclass
@@ -210,6 +243,7 @@ class KeyHistory:
     requests: list = field(default_factory=list)
     executions: list = field(default_factory=list)
     resolutions: list = field(default_factory=list)
+    commands: list = field(default_factory=list)
     record: Record = None
 
     def answers(self):
@@ -229,10 +263,12 @@ class KeyHistory:
 
 
 class History:
-    """All events of a run; retention in ms; began: its first moment."""
+    """All events of a run; retention and lease in ms; began: its first
+    moment."""
 
     def __init__(self, requests=(), executions=(), resolutions=(), faults=(),
-                 records=(), commands=(), retention=86400000, began=0.0):
+                 records=(), commands=(), retention=86400000, lease=1000,
+                 began=0.0):
         self.requests = list(requests)
         self.executions = list(executions)
         self.resolutions = list(resolutions)
@@ -240,6 +276,7 @@ class History:
         self.records = list(records)
         self.commands = list(commands)
         self.retention = retention
+        self.lease = lease
         self.began = began
 
         self.by_id = defaultdict(list)
@@ -250,7 +287,8 @@ class History:
 
         for events, place in ((self.requests, "requests"),
                               (self.executions, "executions"),
-                              (self.resolutions, "resolutions")):
+                              (self.resolutions, "resolutions"),
+                              (self.commands, "commands")):
             for event in sorted(events, key=lambda event: event.start):
                 getattr(self.key(event.name), place).append(event)
 
@@ -263,9 +301,8 @@ class History:
     def tell(self, name):
         """The whole history of a key as a text, in the order of time."""
         key = self.key(name)
-        redis_name = f"{{{name.org}}}:{name.mode}:{name.key}"
         events = [*key.requests, *key.executions, *key.resolutions,
-                  *(c for c in self.commands if redis_name in c.text)]
+                  *key.commands]
         events += [fault for fault in self.faults
                    if any(fault.touches(event.start - 1, event.start + 2)
                           for event in key.requests)]

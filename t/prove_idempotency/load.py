@@ -1,46 +1,38 @@
 """The clients of a run, in a process of their own, and the operator, who frees
-some of the keys whose outcome is unknown.
+some of the keys whose outcome is unknown, and tries to free running ones.
 """
 
 import asyncio
 import random
 import signal
-import socket
 import time
 
-from harness.client import Client, Closed, encode_request
+from harness.client import encode_request
 
 from . import plan
-from .history import Answer, Request, Resolution
-
-# A request without an answer by then has none, s.
-PATIENCE = 30
+from .history import Request, Resolution
+from .http1 import parsed, seen, talk
+from .http2 import Http2
 
 # So many at a time.
 OPEN = 400
 
-# The operator frees a key he hears of with this probability, after s.
-RESOLVES = 0.5
-RESOLVES_AFTER = 1.0
+# What the operator hears of a key makes him free it, or try to, with this
+# probability, after s.
+RESOLVES = {"idempotency_outcome_unknown": (0.5, 1.0),
+            "idempotency_in_progress": (0.2, 0.3)}
 
+# The client hears of that after so many s.
+TELLS_AFTER = (0, 2)
 
-class Received(Client):
-    """A connection that has ended, and what came on it."""
-
-    def __init__(self, data):        # no socket: all is in the buffer
-        self.buffer = data
-
-    def _fill(self):
-        return False
-
-    def read_all(self):
-        data, self.buffer = self.buffer, b""
-        return data
+# Clients of these leave before their answer.
+LEAVE = ("close", "reset", "half", "h2_reset", "h2_half")
 
 
 class Load:
-    """targets: the nodes' ports; admins: their admin sockets; tokens: {(org,
-    mode): token}.  requests and resolutions are what came of it."""
+    """targets: the nodes' ports, of HTTP/1.1 and of HTTP/2; admins: their admin
+    sockets; tokens: {(org, mode): token}.  requests and resolutions are what
+    came of it."""
 
     def __init__(self, seed, targets, admins, tokens):
         self.rng = random.Random(f"operator {seed}")
@@ -86,31 +78,48 @@ class Load:
 
     async def step(self, step):
         try:
-            request = await self.ask(step.name, step.variant, step.node,
-                                     step.manner, step.patience)
+            for request in await self.act(step):
+                self.hears(request)
         finally:
             self.gate.release()
 
-        answer = request.answer
-        if (answer and step.name not in self.resolving
-                and answer.error.get("code") == "idempotency_outcome_unknown"
-                and self.rng.random() < RESOLVES):
-            self.resolving.add(step.name)
-            self.spawn(self.resolve(step))
+    async def act(self, step):
+        """The requests of a step."""
+        if step.manner.startswith("h2"):
+            return await self.over_http2(step)
+        return [await self.ask(step.name, step.variant, step.node,
+                               step.manner, step.patience)]
 
-    async def resolve(self, step):
+    # The operator.
+
+    def hears(self, request):
+        """Of a refusal, and whether he will do something."""
+        code = request.answer and request.answer.error.get("code")
+        if code not in RESOLVES or request.name in self.resolving:
+            return
+
+        chance, after = RESOLVES[code]
+        if self.rng.random() < chance:
+            self.resolving.add(request.name)
+            self.spawn(self.resolve(request, self.rng.uniform(0, after)))
+
+    async def resolve(self, request, after):
         """Frees the key, and the client tries again, at both nodes, at once
         or when the operator has told him so."""
-        await asyncio.sleep(self.rng.uniform(0, RESOLVES_AFTER))
+        await asyncio.sleep(after)
+        name = request.name
 
-        for node in (step.node, 1 - step.node):
-            if await self.freed(step.name, node) in (200, 404, 409):
+        for node in (request.node, 1 - request.node):
+            status = await self.freed(name, node)
+            if status in (200, 404, 409):
                 break
 
-        self.resolving.discard(step.name)
-        await asyncio.sleep(self.rng.choice((0, 2 * RESOLVES_AFTER)))
+        self.resolving.discard(name)
+        if status == 409:
+            return
 
-        await asyncio.gather(*(self.ask(step.name, step.variant, node, "read")
+        await asyncio.sleep(self.rng.choice(TELLS_AFTER))
+        await asyncio.gather(*(self.ask(name, request.variant, node, "read")
                                for node in range(len(self.targets))))
 
     async def freed(self, name, node):
@@ -126,94 +135,94 @@ class Load:
                                            status))
         return status
 
-    async def ask(self, name, variant, node, manner, patience=0,
-                  phase="load"):
-        """One request, and what came of it."""
+    # The clients.
+
+    def begin(self, name, variant, node, manner, phase="load"):
+        """A request that is about to be sent, and its headers."""
+        payload = plan.payload(name.key, variant)
         request = Request(name, variant, node, time.monotonic(),
                           manner=manner, phase=phase,
-                          whole=manner != "half")
+                          whole=not (manner.endswith("half")
+                                     and payload.body))
         self.requests.append(request)
-        target, kind, body = plan.payload(name.key, variant)
-        head = {"Authorization": f"Bearer {self.tokens[name[:2]]}",
-                "Idempotency-Key": name.key, "Content-Type": kind,
-                "Connection": "close"}
+        return request, payload, {
+            "Authorization": f"Bearer {self.tokens[name[:2]]}",
+            "Idempotency-Key": name.key, "Content-Type": payload.kind}
+
+    async def ask(self, name, variant, node, manner, patience=0,
+                  phase="load"):
+        """One request over HTTP/1.1, and what came of it."""
+        request, payload, head = self.begin(name, variant, node, manner,
+                                            phase)
+        method, target, _, body = payload
+        head["Connection"] = "close"
 
         if manner == "chunked":
             head["Transfer-Encoding"] = "chunked"
-            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+            body = body and b"%x\r\n%s\r\n" % (len(body), body)
+            body += b"0\r\n\r\n"
 
-        data = encode_request("POST", target, head, body)
-        cut = len(data) if manner != "half" else len(data) - len(body) // 2
-        pieces = [data[:cut]]
+        data = encode_request(method, target, head, body)
+        pieces = [data if request.whole else data[:-(len(body) // 2)]]
         if manner == "slow":
             pieces = [data[:-9], data[-9:]]
 
-        leaves = patience if manner in ("close", "reset", "half") else None
         received, request.lost = await talk(
-            asyncio.open_connection("127.0.0.1", self.targets[node]),
-            *pieces, leaves=leaves, reset=manner == "reset")
+            asyncio.open_connection("127.0.0.1", self.targets[node][0]),
+            *pieces, leaves=patience if manner in LEAVE else None,
+            reset=manner == "reset")
 
         response = parsed(received)
         request.end = time.monotonic()
 
         if response is not None and response.complete:
-            request.answer = seen(response)
+            request.answer = seen(response.status, response.get,
+                                  response.body)
             request.lost = None
         elif request.lost is None:
             request.lost = "cut" if received else "closed"
         return request
 
+    async def over_http2(self, step):
+        """The requests of a step on one connection: twins at the same time, or
+        the whole one behind one that was reset."""
+        began = time.monotonic()
 
-async def talk(opening, *pieces, leaves=None, reset=False):
-    """Sends the pieces and reads until the peer ends: (bytes, reason).  leaves:
-    the client goes after so many seconds.  The reason is None when the peer
-    closed the connection as it should."""
-    received, writer, reason = b"", None, None
+        try:
+            connection = await Http2.open(self.targets[step.node][1])
+        except OSError as error:
+            request, *_ = self.begin(step.name, step.variant, step.node,
+                                     step.manner)
+            request.end, request.opened = time.monotonic(), began
+            request.lost = type(error).__name__
+            return [request]
 
-    async def exchange():
-        nonlocal received
-        for i, piece in enumerate(pieces):
-            if i:
-                await asyncio.sleep(0.05)
-            writer.write(piece)
-            await writer.drain()
-        while data := await reader.read(65536):
-            received += data
+        try:
+            if step.manner == "h2_twins":
+                return await asyncio.gather(*(
+                    self.stream(connection, step, step.manner)
+                    for _ in range(2)))
 
-    try:
-        reader, writer = await asyncio.wait_for(opening, PATIENCE)
-        await asyncio.wait_for(exchange(),
-                               PATIENCE if leaves is None else leaves)
-    except asyncio.TimeoutError:
-        reason = "timeout" if leaves is None else "left"
-    except OSError as error:
-        reason = type(error).__name__
+            requests = [await self.stream(connection, step, step.manner)]
+            if requests[0].lost == "left":
+                requests.append(await self.stream(connection, step, "h2"))
+            return requests
+        finally:
+            await connection.close()
 
-    if writer is not None:
-        if reset:
-            writer.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER,
-                b"\x01\0\0\0\0\0\0\0")
-        writer.transport.abort()
-    return received, reason
+    async def stream(self, connection, step, manner):
+        """One request over HTTP/2.  Twins do not say how long they are."""
+        request, payload, head = self.begin(step.name, step.variant,
+                                            step.node, manner)
+        if payload.body and manner != "h2_twins":
+            head["Content-Length"] = str(len(payload.body))
 
-
-def parsed(data):
-    """The answer in it, None when there is none."""
-    try:
-        return Received(data).read("POST")
-    except (Closed, ValueError):
-        return None
-
-
-def seen(response):
-    """An answer as the history has it."""
-    return Answer(response.status, response.get("X-Request-Id"),
-                  response.body, type=response.get("Content-Type"),
-                  location=response.get("Location"),
-                  replayed=response.get("Idempotent-Replayed"),
-                  original=response.get("Original-Request-Id"),
-                  retry_after=response.get("Retry-After"))
+        request.opened = connection.opened
+        request.answer, request.lost = await connection.ask(
+            payload, head, request.whole,
+            step.patience if manner in LEAVE else None)
+        request.end = time.monotonic()
+        return request
 
 
 async def probe(load, names, phase, find):

@@ -11,6 +11,8 @@ from harness import Gate
 from harness.gate import binary, environment
 from harness.ports import reaches, wait_for
 
+from . import routes
+
 # How long nginx waits for the upstream, s.
 UPSTREAM_TIMEOUT = 4
 
@@ -18,9 +20,12 @@ PIECES = {
     "daemon": "on",
     "level": "notice",
     "redis_parameters": "connect=200ms command=300ms dead=1s",
-    "policies": "keygate_policy default rate=60000r/m by=key;",
+    "policies": routes.POLICIES,
+    "routes": routes.CONF,
     "outage": "keygate_outage keys=stale:5m limits=allow;",
-    "location": "proxy_read_timeout %ds;" % UPSTREAM_TIMEOUT,
+    "server": f"client_body_buffer_size {routes.BUFFERED};",
+    "location": f"proxy_next_upstream off; "
+                f"proxy_read_timeout {UPSTREAM_TIMEOUT}s;",
 }
 
 # What a proof does to nodes on purpose.

@@ -4,11 +4,15 @@ The same names of keys, and the same payloads, are used in several scopes
 (organisation, mode): whoever mixes scopes up answers one with another's.
 """
 
+import functools
 import json
 import random
+import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .history import Name
+from .routes import BUFFERED, METHODS, ROUTES
 
 TENANTS = 8
 MODES = ("test", "live")
@@ -16,11 +20,18 @@ MODES = ("test", "live")
 # A name of a key is used in this many scopes.
 SHARED = 4
 
-VARIANTS = 4
+VARIANTS = 5
+
+# Which methods keys have, and how often.
+CHOICES = ("POST", "POST", "POST", "PUT", "PATCH", "DELETE")
+
+# One key in so many has a body that nginx buffers to a file, bytes.
+LARGE_EVERY = 4
+LARGE = 12 * BUFFERED
 
 # How a client behaves, and how often.
-MANNERS = {"read": 76, "slow": 4, "chunked": 4, "close": 6, "reset": 6,
-           "half": 4}
+MANNERS = {"read": 58, "slow": 4, "chunked": 4, "close": 5, "reset": 5,
+           "half": 3, "h2": 11, "h2_twins": 3, "h2_reset": 5, "h2_half": 2}
 
 
 @dataclass
@@ -35,20 +46,44 @@ class Step:
     patience: float
 
 
+class Payload(NamedTuple):
+    method: str
+    target: str
+    kind: str
+    body: bytes
+
+
+@functools.lru_cache(256)
 def payload(key, variant):
-    """(target, content type, body).  1 has another body, 2 goes to another
-    route, 3 says another type."""
-    target = "/v1/loads/upsert" if variant == 2 else "/v1/loads"
-    kind = ("application/vnd.load+json" if variant == 3
-            else "application/json")
+    """What is sent for a key.  1 differs from 0 in the end of its body, 2 goes
+    to another route, 3 says another type, 4 has another method."""
+    drawn = zlib.crc32(key.encode())
+    route = drawn % len(ROUTES)
+    method = METHODS.index(CHOICES[drawn // 7 % len(CHOICES)])
+    kind = "application/json"
     body = {"load": key, "changed": variant == 1}
-    return target, kind, json.dumps(body).encode()
+
+    if drawn // 53 % LARGE_EVERY == 0:
+        pad = BUFFERED + drawn % (LARGE - BUFFERED)
+        body = {"pad": key * (pad // len(key) + 1), **body}
+    elif METHODS[method] == "DELETE" and variant != 1:
+        body = None
+
+    if variant == 2:
+        route = (route + 1) % len(ROUTES)
+    elif variant == 3:
+        kind = "application/vnd.load+json"
+    elif variant == 4:
+        method = (method + 1) % len(METHODS)
+
+    return Payload(METHODS[method], ROUTES[route].path, kind,
+                   b"" if body is None else json.dumps(body).encode())
 
 
-def variant_of(key, target, kind, body):
+def variant_of(key, *sent):
     """Which payload of the key it is, None when it is none of them."""
     for variant in range(VARIANTS):
-        if payload(key, variant) == (target, kind, body):
+        if payload(key, variant) == sent:
             return variant
     return None
 

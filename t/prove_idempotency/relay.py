@@ -16,11 +16,14 @@ from collections import Counter
 from harness import Relay
 from harness.relay import parse
 
-from .history import Command
+from .history import Command, name_of
 
 SHOWN = 60
 
 OUTCOMES = ("complete", "tombstone", "unknown", "release")
+
+# What claim.lua takes of each claim.
+CLAIM = 8
 
 
 class Journal(list):
@@ -32,21 +35,38 @@ class Journal(list):
         super().__init__()
         self.node = node
         self.drops = {}
+        self.under_way = {}
         self.outcomes = []
 
     def append(self, words):
-        for name, what, arguments in asked(words):
-            self.say(name, "> " + shown(arguments))
-            if what in OUTCOMES:
-                self.outcomes.append((time.monotonic(), words))
-            if self.drops.get(what, 0) > 0:
-                self.drops[what] -= 1
-                self.say(name, f"> {what} lost")
-                raise ConnectionError("lost")
+        found = self.under_way[id(words)] = []
 
-    def say(self, name, text):
-        list.append(self, Command(time.monotonic(), self.node,
-                                  f"{name} {text}"))
+        for name, action, arguments in asked(words):
+            command = Command(name_of(name), time.monotonic(), self.node,
+                              action, shown(arguments),
+                              with_limits=limited(words))
+            list.append(self, command)
+            found.append(command)
+            if action in OUTCOMES:
+                self.outcomes.append((command.start, words))
+
+            if self.drops.get(action, 0) > 0:
+                self.drops[action] -= 1
+                command.lost = "command"
+
+        if any(command.lost for command in found):
+            raise ConnectionError("lost")
+
+    def answered(self, words, value):
+        """The commands that words were, now that Redis has said value."""
+        found = self.under_way.pop(id(words), [])
+        together = found and limited(words)
+
+        for i, command in enumerate(found):
+            command.heard = time.monotonic()
+            command.said = said(value[1 + i] if together
+                                and isinstance(value, list) else value)
+        return found
 
 
 def asked(words):
@@ -61,16 +81,29 @@ def asked(words):
     names, arguments = words[3:3 + count], words[3 + count:]
     records = [name.decode() for name in names if b":idem:" in name]
 
-    if names and b":limit:" in names[0]:
-        return [(name, "claim", arguments[2 + 8 * i:10 + 8 * i])
-                for i, name in enumerate(records)]
-
     if not records:
         return []
+
+    if limited(words):
+        return [(name, "claim", arguments[2 + CLAIM * i:2 + CLAIM * (i + 1)])
+                for i, name in enumerate(records)]
 
     alone = len(arguments[0]) == 16
     return [(records[0], "claim" if alone else arguments[0].decode(),
              arguments)]
+
+
+def limited(words):
+    """Whether the limits of requests come before their claims."""
+    return b":limit:" in words[3]
+
+
+def said(value):
+    """The word in which Redis answered for a record."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    return (value.decode(errors="replace") if isinstance(value, bytes)
+            else str(value))[:SHOWN]
 
 
 def shown(arguments):
@@ -104,26 +137,27 @@ class LossyRelay(Relay):
             for sent, words in list(self.commands.outcomes):
                 if sent < since:
                     continue
-                (name, what, _), = asked(words)
+                (name, action, _), = asked(words)
+                command = Command(name_of(name), time.monotonic(),
+                                  self.commands.node, action, "REPEATED")
+                list.append(self.commands, command)
                 redis.sendall(b"*%d\r\n" % len(words) + b"".join(
                     b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
                 reply = b""
-                while parse(reply) is None:
+                while (value := parse(reply)) is None:
                     reply += redis.recv(4096)
-                self.commands.say(name, f"repeated {what} {reply[:SHOWN]!r}")
+                command.heard, command.said = time.monotonic(), said(value[0])
 
     def _rewrite(self, value, reply, pending):
         words = pending[0] if pending else []
         reply = super()._rewrite(value, reply, pending)
 
-        for name, what, _ in asked(words):
-            if self.losses.get(what, 0) > 0:
-                self.losses[what] -= 1
-                self.lost[what] += 1
-                self.commands.say(name, f"< {what} lost {reply[:SHOWN]!r}")
+        for command in self.commands.answered(words, value):
+            if self.losses.get(command.action, 0) > 0:
+                self.losses[command.action] -= 1
+                self.lost[command.action] += 1
+                command.lost = "answer"
                 raise ConnectionError("lost")
-
-            self.commands.say(name, f"< {what} {reply[:SHOWN]!r}")
 
         return reply
 

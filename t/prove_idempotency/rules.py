@@ -19,8 +19,12 @@ REFUSALS = {"idempotency_conflict": 409, "idempotency_in_progress": 409,
             "idempotency_outcome_unknown": 409,
             "idempotency_replay_unavailable": 409}
 
-# Executions whose answers Keygate does not keep.
-TOO_LARGE = ("too_large", "cut_large")
+# What becomes of a stream on a connection whose worker has other things to do.
+LEFT_BEHIND = ("unprocessed", "closed", "BrokenPipeError",
+               "ConnectionResetError")
+
+# What ends a claim; see settle.lua.
+SETTLES = ("complete", "tombstone", "unknown", "release")
 
 # Keygate gave up on an upstream that took longer than this, s.
 UPSTREAM_WAITS = 2.5
@@ -105,6 +109,25 @@ def one_payload(key, history):
                     and not key.resolved_within(earlier.start, later.start)):
                 yield (f"payload {later.variant} given to the upstream, "
                        f"execution {later.n}, after {earlier.variant}")
+
+
+@rule
+def durable_on_a_replica(key, history):
+    """A durable write goes on when a replica has its claim, and so not while
+    the replica is away since before it was asked for."""
+    for execution in key.executions:
+        if not execution.durable:
+            continue
+
+        asked = ([r.start for r, answer in key.answers()
+                  if answer.id == execution.id]
+                 or [r.start for r in key.requests
+                     if r.variant == execution.variant])
+
+        for fault in history.faults:
+            if (fault.away and asked and fault.away[0] <= min(asked)
+                    and execution.start <= fault.away[1]):
+                yield f"execution {execution.n} without a replica: {fault}"
 
 
 @rule
@@ -215,6 +238,16 @@ def replay_of_a_final_answer(key, history):
 
 
 @rule
+def too_large_is_not_replayed(key, history):
+    """What a route does not keep is not there, in part or otherwise."""
+    for request, answer in key.answers():
+        execution = origin(answer, history)
+        if (kind(answer, history) == "replay" and execution
+                and not execution.kept):
+            yield f"execution {execution.n} answered too much: {answer}"
+
+
+@rule
 def replay_stays(key, history):
     """From the first replay on there is nothing but that replay."""
     answers = [(request, answer) for request, answer in key.answers()
@@ -320,7 +353,7 @@ def refusal_has_a_cause(key, history):
                                                      request.start)
                             for other in same))
         elif said == "idempotency_replay_unavailable":
-            cause = any(e.manner in TOO_LARGE for e in key.executions)
+            cause = any(not e.kept for e in key.executions)
         else:
             continue
 
@@ -344,19 +377,65 @@ def left_claim(other, request, history):
 @rule
 def answered(key, history):
     """Every request of a client that stays is, in its time, but where its
-    worker is killed, or what came of it broke off and was too large to hold.
-    """
+    worker is killed, or ends with HTTP/2 connections that take no more, or what
+    came of it broke off and was too large to hold."""
     for request in key.requests:
         if request.lost in (None, "left"):
             continue
-        killed = any(fault.kills and fault.node == request.node
-                     and fault.touches(request.start, request.end)
-                     for fault in history.faults)
+        ends = [fault for fault in history.faults
+                if fault.ends_workers and fault.node == request.node
+                and fault.touches(request.opened or request.start,
+                                  request.end)]
+        killed = (any(fault.kills for fault in ends)
+                  or ends and request.lost in LEFT_BEHIND
+                  and request.manner.startswith("h2"))
         broke_off = request.lost != "closed" and any(
-            e.manner == "cut_large" and request.start <= e.start <= request.end
+            e.manner.startswith("cut") and not e.kept
+            and request.start <= e.start <= request.end
             for e in key.executions)
         if request.lost == "timeout" or not (killed or broke_off):
             yield f"lost for no reason: {request}"
+
+
+# The operator.
+
+@rule
+def running_is_not_resolved(key, history):
+    """A key is not freed while its claim has a lease: the last word of Redis
+    was that it runs, for so long at least, and no node has said otherwise."""
+    for resolution in key.resolutions:
+        if not resolution.has:
+            continue
+
+        for lease in key.commands:
+            if ((lease.action, lease.said) not in (("claim", "claimed"),
+                                                   ("renew", "1"))
+                    or not lease.heard < resolution.start
+                    or lease.start + history.lease / 1000 < resolution.end
+                    or any(c.action in SETTLES and c.start <= resolution.end
+                           and (c.heard is None or c.heard >= lease.start)
+                           for c in key.commands)):
+                continue
+            yield f"freed at {resolution.start:.3f}, in spite of{lease}"
+
+
+@rule
+def resolved_is_free(key, history):
+    """A key that was freed is taken by a claim only: nothing that comes late of
+    the one before makes its outcome unknown again."""
+    for request, answer in key.answers():
+        freed = [r.start for r in key.resolutions
+                 if r.has and r.end <= request.start]
+
+        if (freed
+                and kind(answer, history) == "idempotency_outcome_unknown"
+                and not any(command.action == "claim"
+                            and command.said in (None, "claimed")
+                            and (command.heard is None
+                                 or command.heard >= max(freed))
+                            and command.start <= request.end
+                            for command in key.commands)):
+            yield f"nobody took it since {max(freed):.3f}: {answer}"
 
 
 # What is left.
@@ -402,7 +481,7 @@ def outcome_is_kept(key, history):
                 or key.resolved_within(execution.start, FOREVER)):
             continue
         wanted = ("idempotency_replay_unavailable"
-                  if execution.manner == "too_large" else "replay")
+                  if not execution.kept else "replay")
         if not any(kind(request.answer, history) == wanted
                    for request in last):
             yield f"execution {execution.n} is forgotten"

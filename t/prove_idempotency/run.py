@@ -13,10 +13,11 @@ from collections import Counter
 
 from harness import RedisServer, records
 from harness.gate import PEPPER
+from harness.ports import wait_for
 
-from . import load, plan, relay, rules, upstream
+from . import load, plan, relay, report, rules, upstream
 from .faults import Faults
-from .history import History, Name, Record
+from .history import History, Record, name_of
 from .node import UPSTREAM_TIMEOUT, Node
 
 # A lease, ms: shorter than what the upstream may take.
@@ -83,7 +84,11 @@ class Run:
 
     def start(self):
         self.redis = self.add(RedisServer(options={
-            "appendonly": "yes", "appendfsync": "always"}))
+            "appendonly": "yes", "appendfsync": "always",
+            "repl-diskless-sync-delay": "0"}))
+        self.replica = self.add(RedisServer(options={
+            "replicaof": f"127.0.0.1 {self.redis.port}"}))
+        self.followed()
         self.log = os.path.join(self.folder, "executions")
         self.upstream = self.add(Told(upstream.main, self.seed, self.log))
         self.upstream_port = self.upstream.pipe.recv()
@@ -106,6 +111,11 @@ class Run:
                 made = records.make_key(self.redis.client, PEPPER, org, mode)
                 self.tokens[(org, mode)] = made.token
 
+    def followed(self):
+        """Until the replica has what Redis has."""
+        wait_for(lambda: self.redis.client.set("kg:followed", 1)
+                 and self.redis.client.wait(1, 1000), 30, "replication")
+
     def add(self, thing):
         self.stack.callback(thing.close)
         return thing
@@ -119,13 +129,15 @@ class Run:
         steps = plan.make(self.seed, self.keys, self.wanted, self.seconds,
                           self.orgs)
         self.load = self.add(Helper(
-            load.main, self.seed, [node.port for node in self.nodes],
+            load.main, self.seed,
+            [(node.port, node.h2_port) for node in self.nodes],
             [node.path("admin.sock") for node in self.nodes], self.tokens,
             steps))
 
         requests, resolutions = self.under_faults()
 
         self.upstream.ask("calm")
+        self.followed()
         time.sleep(REST)
         for way in self.relays:
             way.ask("repeat", self.seconds + REST)
@@ -139,12 +151,12 @@ class Run:
         self.lost = sum((way.ask("lost") for way in self.relays), Counter())
         return History(requests, upstream.read_log(self.log), resolutions,
                        self.faults.made, self.scan(), commands,
-                       began=self.began)
+                       lease=LEASE, began=self.began)
 
     def under_faults(self):
         """The load, and faults until it is over."""
         self.faults = Faults(self.seed, self.nodes, self.relays, self.redis,
-                             self.upstream, LEASE)
+                             self.replica, self.upstream, LEASE)
         over = threading.Event()
         failed = []
 
@@ -199,57 +211,9 @@ class Run:
         client, found = self.redis.client, []
 
         for name in client.scan_iter(NAMESPACE + "*", count=1000):
-            org, mode, key = name.decode()[len(NAMESPACE):].split(":", 2)
-            found.append(Record(Name(org.strip("{}"), mode, key),
-                                client.pttl(name), time.monotonic()))
+            found.append(Record(name_of(name.decode()), client.pttl(name),
+                                time.monotonic()))
         return found
-
-
-# The least a run must have seen to prove anything.
-MUST_HAVE = ("first", "replay", "idempotency_conflict",
-             "idempotency_in_progress", "idempotency_outcome_unknown",
-             "unclaimable")
-
-
-def figures(history, faults, acks, seconds):
-    """(lines of figures, what never happened and must for a proof)."""
-    answers, lost = Counter(), Counter()
-    for request in history.requests:
-        if request.answer:
-            answers[rules.kind(request.answer, history)] += 1
-        else:
-            lost[request.lost] += 1
-
-    load_requests = sum(r.phase == "load" for r in history.requests)
-    verdicts = Counter(e.verdict for e in history.executions)
-    kept = sum(rules.must_be_kept(execution, key, history)
-               for key in history.keys.values()
-               for execution in key.executions)
-
-    def several(counts):
-        return ", ".join(f"{name} {n}" for name, n
-                         in sorted(counts.items(), key=lambda c: str(c[0])))
-
-    lines = [
-        f"keys        {len(history.keys)}",
-        f"requests    {load_requests}, and "
-        f"{len(history.requests) - load_requests} probes",
-        f"executions  {len(history.executions)}: {several(verdicts)}; "
-        f"{kept} of them must be kept",
-        f"answers     {several(answers)}",
-        f"none        {several(lost)}",
-        f"resolved    {len(history.resolutions)}: "
-        + several(Counter(r.status for r in history.resolutions)),
-        f"faults      {len(history.faults)}: {several(faults)}",
-        f"acks lost   {several(acks)}",
-        f"records     {len(history.records)} in Redis",
-        f"seconds     {seconds:.0f}",
-    ]
-    missing = [f"answer of the kind {name}" for name in MUST_HAVE
-               if not answers[name]]
-    if not any(r.status == 200 for r in history.resolutions):
-        missing.append("key that an operator has freed")
-    return lines, missing
 
 
 def prove(seed, keys, requests, seconds, say):
@@ -263,30 +227,13 @@ def prove(seed, keys, requests, seconds, say):
         run.close()
 
     violations = rules.check(history)
-    lines, missing = figures(history, run.faults.count(), run.lost,
-                             time.monotonic() - began)
+    lines, missing = report.figures(history, run.faults.count(), run.lost,
+                                    time.monotonic() - began)
 
     for line in lines:
         say(line)
     for what in missing:
         say(f"NOT PROVED: no {what}")
 
-    report(history, violations, say)
+    report.tell(history, violations, say)
     return not violations and not missing
-
-
-def report(history, violations, say, shown=3):
-    """How often each rule was broken, and some keys' whole histories."""
-    if not violations:
-        say(f"{len(rules.RULES)} rules held for every key")
-        return
-
-    for name, count in Counter(v.rule for v in violations).most_common():
-        say(f"BROKEN {name}: {count} times")
-
-    for name in list(dict.fromkeys(v.name for v in violations))[:shown]:
-        say("")
-        for violation in violations:
-            if violation.name == name:
-                say(f"{violation.rule}: {violation.text}")
-        say(history.tell(name))

@@ -17,13 +17,14 @@ from harness.ports import free_port
 
 from . import plan
 from .history import Execution, Name, sha
+from .routes import route_of
 
 # How it answers: weight and verdict.
 MANNERS = {
     "created": (42, "final"), "accepted": (4, "final"),
     "empty": (5, "final"), "see_other": (4, "final"),
     "invalid": (5, "final"), "failed": (6, "final"),
-    "large": (4, "final"), "too_large": (1, "final"),
+    "large": (6, "final"), "too_large": (3, "final"),
     "slow": (8, "final"),
     "hang": (2, "ambiguous"), "closed": (2, "ambiguous"),
     "reset": (2, "ambiguous"), "cut": (3, "ambiguous"),
@@ -47,6 +48,8 @@ REFUSED = (401, 403, 425, 429, 503)
 # Longer than a lease, shorter than proxy_read_timeout, s.
 SLOW = (0.8, 2.0)
 
+# Of the answers of these, which some routes keep and others do not, bytes: too
+# large is more than a route keeps that says nothing.
 LARGE = (20000, 60000)
 TOO_LARGE = 600000
 
@@ -77,10 +80,12 @@ class Upstream:
         """Reads a request, executes and answers it; whether another may come
         on the connection."""
         head = await reader.readuntil(b"\r\n\r\n")
-        first, *lines = head[:-4].decode("latin-1").split("\r\n")
+        line, *lines = head[:-4].decode("latin-1").split("\r\n")
         fields = {name.lower(): value.strip() for name, value in
                   (line.split(":", 1) for line in lines)}
         body = await read_body(reader, fields)
+        method, target, _ = line.split(" ")
+        route = route_of(target)
 
         name = Name(fields.get("x-keygate-org"), fields.get("x-keygate-mode"),
                     fields.get("idempotency-key"))
@@ -97,10 +102,11 @@ class Upstream:
         head, body_out = answer(rng, manner, status, number, request_id, name)
 
         self.note(n=number, name=name, id=request_id, start=time.monotonic(),
-                  variant=plan.variant_of(name.key, first.split(" ")[1],
+                  variant=plan.variant_of(name.key, method, target,
                                           fields.get("content-type"), body),
                   manner=manner, verdict=MANNERS[manner][1], status=status,
-                  sha=sha(body_out), location=location(manner, number))
+                  sha=sha(body_out), location=location(manner, number),
+                  kept=len(body_out) <= route.keeps, durable=route.durable)
 
         if manner == "hang":
             await reader.read()
