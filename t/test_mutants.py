@@ -17,3 +17,11 @@ def test_mutant_applies(proof, name):
 
 def test_every_mutant_is_tried_by_a_proof():
     assert {proof for proof, _ in ALL} == {"idempotency", "limits"}
+
+
+@pytest.mark.parametrize("proof, name", ALL)
+def test_mutant_is_documented(proof, name):
+    page = (mutants.ROOT / "docs/proofs.md").read_text("utf-8")
+    table = page.split(f"| `prove-{proof}` | the bug |", 1)[1]
+
+    assert f"\n| `{name}` | " in table.split("\n\n", 1)[0]

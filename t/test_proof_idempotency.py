@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
-from prove_idempotency import mutants, plan, relay, routes
+from prove_idempotency import mutants, plan, relay, routes, rules
 from prove_idempotency.history import Name, name_of
 
 HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
 
 KEYS, REQUESTS = 300, 1500
-PATIENCE = 110
+PATIENCE = 180
 
 
 @pytest.mark.proof
@@ -41,6 +42,12 @@ def test_mutants_are_those_the_proof_is_to_catch():
             "no-method", "too-large-stored", "anothers-answer", "no-replica",
             "reset-frees", "resolve-running", "resolve-nothing"
             } <= set(mutants.names())
+
+
+def test_rules_are_documented():
+    page = (ROOT / "docs/proofs.md").read_text("utf-8")
+
+    assert [rule for rule in rules.RULES if f"`{rule}`" not in page] == []
 
 
 def test_plan_is_drawn_from_the_seed():

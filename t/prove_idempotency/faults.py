@@ -30,8 +30,10 @@ HARMLESS = ("reload", "upgrade", "outcomes_repeated")
 # These want requests, which come for certain as long as the load begins only.
 FIRST = ("replica_frozen", "replica_stopped")
 
-# A replica is away until a node has refused a durable write, or so long, s.
-REFUSED_WITHIN = 4.0
+# A replica is away until a node finds that it has not got a claim, or for so
+# long; and then for others to be refused, s.
+MISSED_WITHIN = 4.0
+AND_ON = 0.7
 
 
 class Faults:
@@ -116,11 +118,11 @@ class Faults:
     def make_replica_frozen(self, _):
         with self.replica.frozen():
             self.replica.wait_frozen()
-            return self.until_refused()
+            return self.until_missed()
 
     def make_replica_stopped(self, _):
         with self.replica.stopped():
-            return self.until_refused()
+            return self.until_missed()
 
     def make_replica_cut(self, _):
         """It comes back by itself, and asks for what it has missed."""
@@ -128,15 +130,16 @@ class Faults:
             self.redis.client.client_kill_filter(_type="slave")
             time.sleep(self.rng.uniform(0.01, 0.3))
 
-    def until_refused(self):
+    def until_missed(self):
         """From when to when it was away."""
         def told():
             return [node.log().count("had a claim in time")
                     for node in self.nodes]
 
         start, before = time.monotonic(), told()
-        while told() == before and time.monotonic() < start + REFUSED_WITHIN:
+        while told() == before and time.monotonic() < start + MISSED_WITHIN:
             time.sleep(0.1)
+        time.sleep(AND_ON)
         return start, time.monotonic()
 
     # The way to it.

@@ -160,8 +160,8 @@ class Resolution:
 
 @dataclass
 class Fault:
-    """node: None when it is about all.  harmless: nothing may come of it.  away:
-    from when to when no replica could answer for certain."""
+    """node: None when it is about all.  harmless: nothing may come of it.
+    away: from when to when no replica could answer for certain."""
     kind: str
     start: float
     end: float
