@@ -58,20 +58,21 @@ class Faults:
     def run(self, going):
         """Makes faults while going() is true, and each kind once anyway."""
         time.sleep(CALM_FIRST)
-        todo, rounds = [], 0
+        todo = sorted(self.shuffled(), key=FIRST.__contains__)
+        all_made = False
 
-        while todo or rounds == 0 or going():
-            if not todo:
-                todo = self.rng.sample(self.kinds, len(self.kinds))
-                if rounds == 0:
-                    todo.sort(key=FIRST.__contains__)
-                rounds += 1
+        while going() or not all_made:
             self.make(todo.pop())
+            if not todo:
+                todo, all_made = self.shuffled(), True
             time.sleep(self.rng.uniform(*GAP))
             if len(self.made) % CALM_EVERY == 0:
                 calm = time.monotonic() + CALM
                 while going() and time.monotonic() < calm:
                     time.sleep(0.1)
+
+    def shuffled(self):
+        return self.rng.sample(self.kinds, len(self.kinds))
 
     def make(self, kind):
         number = self.rng.randrange(len(self.nodes))
