@@ -52,7 +52,7 @@ async def talk(opening, *pieces, leaves=None, reset=False):
         reason = type(error).__name__
 
     if writer is not None:
-        if reset:
+        if reset and not writer.transport.is_closing():
             writer.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER,
                 b"\x01\0\0\0\0\0\0\0")
