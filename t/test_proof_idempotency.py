@@ -1,5 +1,6 @@
 """A minute of scripts/prove-idempotency, at the size of a test."""
 
+import asyncio
 import os
 import pathlib
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from prove_idempotency import mutants, plan, relay, routes, rules
 from prove_idempotency.history import Name, name_of
+from prove_idempotency.http2 import Http2
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -117,3 +119,34 @@ def test_journal_tells_what_redis_said_of_a_claim():
         ("live", "claim", "nil", True, False),
         ("test", "renew", "1", False, False)]
     assert name_of(RECORD.decode()) == Name("org_a", "test", "k:1")
+
+
+def test_http2_client_sends_large_bodies_and_resets_streams(gate, upstream):
+    """On one connection; what it says of its requests is so."""
+    key = gate.key()
+    upstream.answer(201, {}, {"id": 1}, hang=True, path="/v1/loads/upsert")
+
+    def asked(connection, idem, target, leaves=None, whole=True):
+        payload = plan.Payload("POST", target, "application/json",
+                               b"x" * 200000)
+        return connection.ask(payload, {
+            "Authorization": f"Bearer {key.token}", "Idempotency-Key": idem,
+            "Content-Type": payload.kind}, whole, leaves)
+
+    async def talk():
+        connection = await Http2.open(gate.h2_port)
+        try:
+            hung = await asked(connection, "k1", "/v1/loads/upsert", 0.2)
+            half = await asked(connection, "k2", "/v1/loads", 0.1, False)
+            whole = await asked(connection, "k3", "/v1/loads")
+            return hung, half, whole, connection.over
+        finally:
+            await connection.close()
+
+    hung, half, (answer, lost), over = asyncio.run(talk())
+
+    assert hung == half == (None, "left")
+    assert (answer.status, lost, over) == (200, None, False)
+    assert [(seen.get("Idempotency-Key"), len(seen.body))
+            for seen in upstream.requests if seen.target == "/v1/loads"
+            ] == [("k3", 200000)]
