@@ -27,6 +27,9 @@ ABOUT_ALL = ("redis_frozen", "redis_restarted", "redis_killed", "replica",
 # What may be lost by none of these, when nothing else happens.
 HARMLESS = ("reload", "upgrade", "outcomes_repeated")
 
+# So many acknowledgements, or commands, of a kind each time at each node.
+LOST = {"lose": 3, "drop": 10}
+
 # These want requests, which come for certain as long as the load begins only.
 FIRST = ("replica_frozen", "replica_stopped")
 
@@ -197,7 +200,7 @@ class Faults:
     @contextlib.contextmanager
     def losing(self, action, how="lose"):
         for relay in self.relays:
-            relay.ask(how, action, 3)
+            relay.ask(how, action, LOST[how])
         yield
         for relay in self.relays:
             relay.ask(how, action, 0)
