@@ -85,17 +85,9 @@ class RedisServer:
         self.start()
 
     def freeze(self):
-        """SIGSTOP: connections stay, nothing answers."""
+        """SIGSTOP, and it has: connections stay, nothing answers."""
         os.kill(self.process.pid, signal.SIGSTOP)
-
-    def wait_frozen(self):
-        """Until the signal has come to it: from here on it does nothing."""
-        def stopped():
-            with open(f"/proc/{self.process.pid}/stat",
-                      encoding="ascii") as file:
-                return file.read().rsplit(") ", 1)[1][0] == "T"
-
-        wait_for(stopped, 10, "a stopped redis-server")
+        wait_for(self._is_frozen, 10, "a stopped redis-server")
 
     def thaw(self):
         if self.process is not None:
@@ -141,6 +133,10 @@ class RedisServer:
         for name, value in self.options.items():
             lines.append(f"{name} {value}")
         return "\n".join(lines) + "\n"
+
+    def _is_frozen(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(") ", 1)[1][0] == "T"
 
     def _answers(self):
         if self.process.poll() is not None:

@@ -121,7 +121,6 @@ class Faults:
 
     def make_replica_frozen(self, _):
         with self.replica.frozen():
-            self.replica.wait_frozen()
             return self.until_missed()
 
     def make_replica_stopped(self, _):
