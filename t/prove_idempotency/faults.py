@@ -194,7 +194,7 @@ class Faults:
         """Before Redis has got them."""
         with self.losing("complete", "drop"), self.losing("unknown", "drop"), \
                 self.losing("release", "drop"):
-            time.sleep(0.5)
+            time.sleep(1)
 
     @contextlib.contextmanager
     def losing(self, action, how="lose"):
