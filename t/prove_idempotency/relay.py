@@ -29,7 +29,7 @@ CLAIM = 8
 class Journal(list):
     """The commands about idempotency keys, as events; the relay appends every
     command before it passes it on.  drops: how many of an action are not to
-    pass; outcomes: (when, words) of those."""
+    pass; outcomes: (when, words) of those that Redis has had."""
 
     def __init__(self, node):
         super().__init__()
@@ -47,8 +47,6 @@ class Journal(list):
                               with_limits=limited(words))
             list.append(self, command)
             found.append(command)
-            if action in OUTCOMES:
-                self.outcomes.append((command.start, words))
 
             if self.drops.get(action, 0) > 0:
                 self.drops[action] -= 1
@@ -66,6 +64,8 @@ class Journal(list):
             command.heard = time.monotonic()
             command.said = said(value[1 + i] if together
                                 and isinstance(value, list) else value)
+            if command.action in OUTCOMES:
+                self.outcomes.append((command.start, words))
         return found
 
 
