@@ -22,6 +22,12 @@ def test_a_denial_waits_for_neither_of_two_that_go_back(program):
     check_run(program, "denied")
 
 
+def test_of_two_leases_the_second_is_looked_at_too(program):
+    """A dear request asked Redis for what the node held, and a third lease
+    took the second one's place."""
+    check_run(program, "second")
+
+
 def test_what_one_who_died_has_torn_is_forgotten(program):
     """A lease would be there twice over; the others' stay."""
     check_run(program, "torn")

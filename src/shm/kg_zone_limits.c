@@ -29,6 +29,8 @@ static ngx_uint_t kg_zone_limits_denied(const kg_zone_limited_t *place,
 static void kg_zone_limits_demand(kg_zone_limited_t *place,
     const kg_zone_limits_t *limits, uint64_t now);
 static void kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now);
+static void kg_zone_limits_fit(kg_zone_limited_t *place,
+    const kg_zone_limits_t *limits);
 static void kg_zone_limits_back(kg_zone_limited_t *place,
     const kg_zone_lease_t *lease);
 static uint32_t kg_zone_limits_wanted(const kg_zone_limited_t *place);
@@ -54,6 +56,7 @@ kg_zone_limits_take(kg_zone_t *zone, const kg_zone_limits_t *limits,
     }
 
     kg_zone_limits_retire(place, now);
+    kg_zone_limits_fit(place, limits);
 
     lease = &place->leases[0];
 
@@ -98,6 +101,7 @@ kg_zone_limits_asks(kg_zone_t *zone, const kg_zone_limits_t *limits,
     place = kg_zone_limited(zone, limits, now, &lock);
 
     kg_zone_limits_retire(place, now);
+    kg_zone_limits_fit(place, limits);
 
     verdict = kg_zone_limits_verdict(place, limits, now);
 
@@ -107,7 +111,7 @@ kg_zone_limits_asks(kg_zone_t *zone, const kg_zone_limits_t *limits,
 }
 
 
-/* What is over is retired already. */
+/* What is over is retired already, and what fits is first. */
 
 static kg_zone_limits_verdict_t
 kg_zone_limits_verdict(const kg_zone_limited_t *place,
@@ -201,7 +205,7 @@ kg_zone_limits_answer(kg_zone_t *zone, const kg_zone_limits_t *limits,
     uint64_t            relief;
     ngx_uint_t          i;
     ngx_atomic_t       *lock;
-    kg_zone_lease_t    *lease;
+    kg_zone_lease_t     fresh, *lease;
     kg_zone_limited_t  *place;
 
     if (limits->n > KG_ZONE_LIMITS_POLICIES) {
@@ -253,12 +257,21 @@ kg_zone_limits_answer(kg_zone_t *zone, const kg_zone_limits_t *limits,
     if (answer->lease) {
         kg_zone_limits_retire(place, now);
 
-        lease = &place->leases[place->leases[0].units ? 1 : 0];
+        fresh.units = answer->lease;
+        fresh.since = answer->moment;
+        fresh.lived = ask->life;
+        fresh.until = sent + ask->life;
 
-        lease->units = answer->lease;
-        lease->since = answer->moment;
-        lease->lived = ask->life;
-        lease->until = sent + ask->life;
+        lease = place->leases;
+
+        /* One that took so long that another was asked for has no place. */
+
+        if (lease[0].units && lease[1].units) {
+            kg_zone_limits_back(place, &fresh);
+
+        } else {
+            lease[lease[0].units ? 1 : 0] = fresh;
+        }
     }
 
     ngx_unlock(lock);
@@ -371,6 +384,23 @@ kg_zone_limits_retire(kg_zone_limited_t *place, uint64_t now)
     if (lease[0].units == 0 && lease[1].units) {
         lease[0] = lease[1];
         lease[1].units = 0;
+    }
+}
+
+
+/* Of two leases the one that a dear request fits into is used first. */
+
+static void
+kg_zone_limits_fit(kg_zone_limited_t *place, const kg_zone_limits_t *limits)
+{
+    kg_zone_lease_t  first;
+
+    if (place->leases[0].units < limits->cost
+        && place->leases[1].units >= limits->cost)
+    {
+        first = place->leases[0];
+        place->leases[0] = place->leases[1];
+        place->leases[1] = first;
     }
 }
 

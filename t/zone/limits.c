@@ -5,6 +5,7 @@
  *
  *     limits back          two leases that end at once
  *     limits denied        one who is refused while a lease is to go back
+ *     limits second        two leases, and who fits into the second alone
  *     limits torn          one who died inside a lock
  *     limits kill SECONDS  workers that die: nobody hangs or uses too much
  */
@@ -34,12 +35,12 @@ static uint64_t          now = 5000000;
 static ngx_uint_t        inside;    /* of a lock died so many */
 
 
-static void
+static kg_zone_limits_verdict_t
 request(void)
 {
     kg_zone_limits_known_t  known;
 
-    kg_zone_limits_take(zone, &limits, now, 0, &known);
+    return kg_zone_limits_take(zone, &limits, now, 0, &known);
 }
 
 
@@ -165,6 +166,62 @@ test_denied(void)
 
     check(kg_zone_limits_take(zone, &limits, now, 0, &known)
           == KG_ZONE_LIMITS_DENIED);
+}
+
+
+/* A dear request fits into the second lease, cheap ones use both up. */
+
+static void
+test_second(void)
+{
+    ngx_uint_t  i;
+
+    make_zone(MB);
+    request();
+
+    asked(0, 3);
+    asked(0, 40);
+
+    limits.cost = 5;
+
+    for (i = 0; i < 8; i++) {
+        check(!kg_zone_limits_asks(zone, &limits, now));
+        check(request() == KG_ZONE_LIMITS_LEASED);
+    }
+
+    check(request() == KG_ZONE_LIMITS_ASK);
+
+    limits.cost = 1;
+
+    for (i = 0; i < 3; i++) {
+        check(request() == KG_ZONE_LIMITS_LEASED);
+    }
+
+    check(request() == KG_ZONE_LIMITS_ASK);
+}
+
+
+/* Both leases are there when a third comes, which was late. */
+
+static void
+test_third(void)
+{
+    ngx_uint_t      i;
+    kg_limit_ask_t  ask;
+
+    make_zone(MB);
+    request();
+
+    asked(1, 30);
+    asked(0, 20);
+    asked(0, 10);
+
+    for (i = 0; i < 50; i++) {
+        check(request() == KG_ZONE_LIMITS_LEASED);
+    }
+
+    ask = asked(1, 0);
+    check(ask.back == 10);
 }
 
 
@@ -352,6 +409,10 @@ main(int argc, char **argv)
     } else if (strcmp(name, "denied") == 0) {
         test_denied();
 
+    } else if (strcmp(name, "second") == 0) {
+        test_second();
+        test_third();
+
     } else if (strcmp(name, "torn") == 0) {
         test_torn();
 
@@ -359,7 +420,8 @@ main(int argc, char **argv)
         test_kill(atoi(argv[2]));
 
     } else {
-        fprintf(stderr, "usage: limits back | denied | torn | kill SECONDS\n");
+        fprintf(stderr, "usage: limits back | denied | second | torn | "
+                "kill SECONDS\n");
         return 2;
     }
 
