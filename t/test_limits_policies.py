@@ -162,6 +162,27 @@ def test_latest_relief_is_told(make_gate):
                 {"policy": "slow"}, (59, 60))
 
 
+def test_another_s_denial_is_not_the_latest_relief(make_gate):
+    """That the organisation's is spent was learnt of another key: this one's
+    own hour is longer, and is told."""
+    gate = make_gate(
+        policies="""keygate_policy default rate=5r/h by=key;
+            keygate_policy org rate=8r/m by=org;""",
+        gate=GATE["gate"],
+        routes="keygate_routes partner { GET /v1/loads loads:read; }")
+    org = gate.org()
+    first, second = gate.key(org), gate.key(org)
+    assert [gate.get(LOADS, key=first).status for _ in range(5)] == [200] * 5
+    assert [gate.get(LOADS, key=second).status for _ in range(3)] == [200] * 3
+
+    check_error(gate.get(LOADS, key=second), 429, "rate_limited",
+                {"policy": "org"}, (50, 60))
+    answer = gate.get(LOADS, key=first)
+    check_error(answer, 429, "rate_limited", {"policy": "default"},
+                (3500, 3600))
+    assert left(answer) == {"default": 0, "org": 0}
+
+
 def test_override_of_one_policy_only(gate):
     org = gate.org(limits={"org": "2r/m"})
     key = gate.key(org, limits={"default": "3r/m"})

@@ -7,6 +7,9 @@
  * and how the limits stood when Redis last said.  A lease serves on when a rate
  * changes, since it is spent; a denial holds for the rates and the cost it was
  * made for, and until something is granted: a dear request would wait longer.
+ * A denial is of all the states together, though one state refused: another who
+ * spends from that one is refused as well, but when he is to come again, and
+ * what he is told of his other limits, only Redis knows.
  *
  * A lease may be used from when it was asked for until its life is over, by
  * CLOCK_MONOTONIC, which every process of the machine has in common; Redis
