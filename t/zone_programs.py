@@ -6,7 +6,7 @@ from harness import template
 
 ROOT = template.ROOT
 NGINX = ROOT / "build/nginx-dev-gcc"
-CORE = ["kg_time.c", "kg_digest.c"]
+CORE = ["kg_time.c", "kg_digest.c", "kg_sip.c"]
 
 # Decides on limits, from pools of nginx's: t/test_limits_outage.py has it.
 WITH_NGINX = "kg_zone_local.c"

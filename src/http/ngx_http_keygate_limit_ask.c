@@ -13,8 +13,6 @@
  * what was granted to it is the next one's, or stays spent.
  */
 
-#include <ngx_md5.h>
-
 #include "ngx_http_keygate_limit.h"
 #include "kg_limit_bytes.h"
 
@@ -115,8 +113,7 @@ ngx_http_keygate_monotonic(void)
 
 
 /*
- * Who spends from the same states, and at which rates.  The values of variables
- * are in the states' names as SHA-256, so nobody can aim at another's place.
+ * Who spends from the same states, and at which rates.
  *
  * What is leased at one rate is not for who is held to another at the same
  * time: a key with a rate of its own for a limit that keys share has a place of
@@ -126,15 +123,17 @@ ngx_http_keygate_monotonic(void)
 void
 ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
 {
-    u_char                      *p;
-    uint32_t                     life;
-    kg_rate_t                    own;
-    ngx_md5_t                    md5;
-    ngx_uint_t                   i;
-    kg_zone_limits_t            *limits;
-    ngx_http_keygate_applied_t  *applied;
-    u_char                       numbers[16];
+    u_char                        *p;
+    uint32_t                       life;
+    kg_rate_t                      own;
+    ngx_str_t                      rate;
+    ngx_uint_t                     i;
+    kg_zone_limits_t              *limits;
+    ngx_http_keygate_applied_t    *applied;
+    ngx_http_keygate_main_conf_t  *mcf;
+    u_char                         numbers[16];
 
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
     limits = &ctx->limits;
 
     limits->rates = 0;
@@ -142,7 +141,7 @@ ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
     limits->cost = ctx->route->cost;
     limits->life = 1000000;
 
-    ngx_md5_init(&md5);
+    kg_zone_limits_begin(mcf->zone, limits->name);
 
     for (i = 0; i < limits->n; i++) {
         applied = &ctx->applied[i];
@@ -154,10 +153,7 @@ ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
 
         limits->rates = ngx_murmur_hash2(numbers, p - numbers);
 
-        kg_put32(numbers, (uint32_t) applied->state.len);
-
-        ngx_md5_update(&md5, numbers, 4);
-        ngx_md5_update(&md5, applied->state.data, applied->state.len);
+        kg_zone_limits_state(limits->name, &applied->state);
 
         if (!(applied->policy->by & NGX_HTTP_KEYGATE_BY_KEY)
             && kg_limits_find(&ctx->key.limits,
@@ -165,15 +161,15 @@ ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
                               &own)
                == KG_OK)
         {
-            kg_put32(numbers, applied->rate.requests);
-            ngx_md5_update(&md5, numbers, 4);
+            rate.data = numbers;
+            rate.len = kg_put32(numbers, applied->rate.requests) - numbers;
+
+            kg_zone_limits_state(limits->name, &rate);
         }
 
         life = applied->policy->exact ? 0 : kg_limit_life(&applied->limit);
         limits->life = ngx_min(limits->life, life);
     }
-
-    ngx_md5_final(limits->name, &md5);
 
     if (limits->n > KG_ZONE_LIMITS_POLICIES) {
         limits->life = 0;

@@ -9,6 +9,7 @@
  * can aim at a bucket.
  */
 
+#include "kg_digest.h"
 #include "kg_zone_int.h"
 #include "kg_zone_usage.h"
 
@@ -156,7 +157,9 @@ kg_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     shared->limits = ngx_slab_calloc(zone->shpool,
                            shared->nlimits * KG_ZONE_LIMIT_SET
                            * sizeof(kg_zone_limited_t));
-    if (shared->limits == NULL) {
+    if (shared->limits == NULL
+        || kg_random(shared->limits_key, sizeof(shared->limits_key)) != KG_OK)
+    {
         return NGX_ERROR;
     }
 

@@ -155,6 +155,7 @@ typedef struct {
 
     ngx_uint_t              nlimits;        /* sets; a power of two */
     kg_zone_limited_t      *limits;
+    u_char                  limits_key[KG_ZONE_LIMITS_NAME];
     kg_zone_set_lock_t  limit_locks[KG_ZONE_LIMIT_LOCKS];
     ngx_atomic_t            local_lock;     /* pid of the owner, or 0 */
     uint64_t                local_until;    /* us: it is owed; 0: never */

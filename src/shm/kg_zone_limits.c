@@ -38,6 +38,27 @@ static void kg_zone_limits_stand(const kg_zone_limited_t *place,
     uint64_t now, kg_zone_limits_known_t *known);
 
 
+void
+kg_zone_limits_begin(const kg_zone_t *zone, u_char name[KG_ZONE_LIMITS_NAME])
+{
+    ngx_memcpy(name, zone->shared->limits_key, KG_ZONE_LIMITS_NAME);
+}
+
+
+void
+kg_zone_limits_state(u_char name[KG_ZONE_LIMITS_NAME], const ngx_str_t *state)
+{
+    kg_str_t  text;
+
+    text.len = state->len;
+    text.data = state->data;
+
+    /* The hash so far is the key, so their order and number count as well. */
+
+    kg_sip(name, &text, name);
+}
+
+
 kg_zone_limits_verdict_t
 kg_zone_limits_take(kg_zone_t *zone, const kg_zone_limits_t *limits,
     uint64_t now, ngx_uint_t counted, kg_zone_limits_known_t *known)

@@ -26,10 +26,11 @@
 #define KG_ZONE_LIMITS_H
 
 #include "kg_limit.h"
+#include "kg_sip.h"
 #include "kg_zone.h"
 
 
-#define KG_ZONE_LIMITS_NAME      16
+#define KG_ZONE_LIMITS_NAME      KG_SIP_LEN
 /* More have no place. */
 #define KG_ZONE_LIMITS_POLICIES  8
 
@@ -55,6 +56,15 @@ typedef struct {
     unsigned          renew:1;      /* the caller has to ask for a lease */
 } kg_zone_limits_known_t;
 
+
+/*
+ * The name of who spends from one state after the other, in their order: begun,
+ * and then of each state, by its name in Redis.  It is of this zone only.
+ */
+void kg_zone_limits_begin(const kg_zone_t *zone,
+    u_char name[KG_ZONE_LIMITS_NAME]);
+void kg_zone_limits_state(u_char name[KG_ZONE_LIMITS_NAME],
+    const ngx_str_t *state);
 
 /*
  * Admits a request from a lease, or knows that it is denied; and counts it as

@@ -8,8 +8,6 @@
  * A zone that is full forgets states as it forgets records.
  */
 
-#include <ngx_md5.h>
-
 #include "kg_zone_int.h"
 
 
@@ -221,12 +219,10 @@ kg_zone_local_load(kg_zone_t *zone, const ngx_str_t *name, ngx_pool_t *pool,
     kg_zone_local_t *local)
 {
     size_t      len;
-    ngx_md5_t   md5;
     ngx_str_t  *packed;
 
-    ngx_md5_init(&md5);
-    ngx_md5_update(&md5, name->data, name->len);
-    ngx_md5_final(local->digest, &md5);
+    kg_zone_limits_begin(zone, local->digest);
+    kg_zone_limits_state(local->digest, name);
 
     ngx_memzero(&local->entry, sizeof(kg_zone_entry_t));
 
