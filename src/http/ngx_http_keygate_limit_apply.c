@@ -10,6 +10,7 @@
  */
 
 #include "ngx_http_keygate.h"
+#include "kg_decimal.h"
 #include "kg_zone_failures.h"
 
 
@@ -147,7 +148,8 @@ ngx_http_keygate_apply_policy(ngx_pool_t *pool,
         p = ngx_cpymem(p, ":b", 2);
 
     } else {
-        p = ngx_sprintf(p, ":%uD", applied->rate.window);
+        *p++ = ':';
+        p = kg_put_decimal(p, applied->rate.window);
     }
 
     if (policy->by & NGX_HTTP_KEYGATE_BY_KEY) {
