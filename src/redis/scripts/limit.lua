@@ -38,9 +38,9 @@ local cost, flags, limit, period, at = parse('<I4BI4I4', args)
 -- entry of a window that has room, and nothing leaves.  What follows would make
 -- the same bytes of it, for longer; here not even the blocks are read.
 if limit > 240 * cost and flags == 0 and policies == 1 and not more then
-    local head = call('GETRANGE', KEYS[1], '0', '45')
+    local head = call('GETRANGE', KEYS[1], '0', '32')
 
-    if #head == 46 then
+    if #head == 33 then
         local window = period * 1000000
         local slice = (window - window % 60) / 60
         local version, total, count, newest, oldest, expiry =
@@ -92,7 +92,7 @@ for i = 1, policies do
 
     key = KEYS[i]
     window = period * 1000000
-    slice = floor(window / 60)
+    slice = (window - window % 60) / 60
     data = call('GETRANGE', key, '0', '239')
     add, must, dirty = 0, false, 0
 
@@ -194,10 +194,15 @@ for i = 1, policies do
                 break
             end
 
-            total = total - parse('<I4', data, 153 + 12 * first)
-            first = first + 1
+            if first + 1 < nfirst then
+                local held
 
-            if first == nfirst then
+                held, oldest = parse('<I4d', data, 153 + 12 * first)
+                total, first = total - held, first + 1
+            else
+                total = total - parse('<I4', data, 153 + 12 * first)
+                first = first + 1
+
                 if nring > 0 then
                     data = sub(data, 1, 144) .. call('GETRANGE', key,
                         240 + 96 * from, 335 + 96 * from)
@@ -208,12 +213,8 @@ for i = 1, policies do
                     data = sub(data, 1, 144) .. sub(data, 49, 144)
                     first, nfirst, nlast, dirty = 0, nlast, 0, 2
                 end
-            end
 
-            if first < nfirst then
-                oldest = parse('<d', data, 145 + 12 * first)
-            else
-                oldest = newest
+                oldest = first == 0 and parse('<d', data, 145) or newest
             end
         end
 
@@ -385,8 +386,7 @@ for i = 1, policies do
 
             if units == 0 then
                 stamp = newest
-            elseif count == 0 or floor(newest / slice) == floor(stamp / slice)
-            then
+            elseif count == 0 or newest >= stamp - stamp % slice then
                 if first == nfirst then
                     oldest = stamp
                 end
@@ -456,10 +456,10 @@ for i = 1, policies do
         left = limit - total
 
         if total > 0 then
-            reset = ceil((newest + window - clock) / 1000)
+            reset = 1000 * period
 
-            if reset > 1000 * period then
-                reset = 1000 * period
+            if newest < clock then
+                reset = ceil((newest + window - clock) / 1000)
             end
         end
     end
