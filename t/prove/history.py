@@ -28,6 +28,13 @@ ALL = 100000
 # A float's worth of a request, where a bucket is filled by a real number.
 GRAIN = 1e-4
 
+# What a bucket lacks at most because a request's unit is rounded up: less than
+# a millionth of the 900 there are.
+LOST = 1e-3
+
+# When histories begin.  A float of the us since 1970 is a quarter of one off.
+EPOCH = 1700000000 * SECOND
+
 
 class Broken(AssertionError):
     """The script answered what it must not."""
@@ -78,7 +85,7 @@ class Book:
     admitted: list = field(default_factory=list)
     debts: list = field(default_factory=list)
     charged: list = field(default_factory=list)
-    paid: float = 0.0
+    paid: float = float("-inf")
 
     @property
     def window(self):
@@ -91,7 +98,7 @@ class Book:
 
     def charge(self, now, units, life=0):
         self.charged.append((now, units))
-        self.paid = max(self.paid, now + life) + units * self.each
+        self.paid = max(self.paid, now - EPOCH + life) + units * self.each
 
     def check(self, now, asked):
         """After an admission at now; asked: by the script, which knows what
@@ -114,8 +121,8 @@ class Book:
     def full(self, now, units):
         """True when there need not be room for so many."""
         if self.policy.burst:
-            room = self.policy.burst - max(0, self.paid - now) / self.each
-            return units > room - GRAIN
+            owed = max(0, self.paid - (now - EPOCH)) / self.each
+            return units > self.policy.burst - owed - LOST
 
         # One slice for what shares an entry with what came later, one for
         # what came while a lease was charged as used at its end.
@@ -145,8 +152,7 @@ class History:
             getattr(self, what.replace("'s ", "_"))(part, node, n, want)
 
     def note(self, text):
-        self.trace.append(f"{self.script.now - 1700000000 * SECOND:>14} us  "
-                          f"{text}")
+        self.trace.append(f"{self.script.now - EPOCH:>14} us  {text}")
 
     def ask(self, part, node, n, want):
         now, lease = self.script.now, self.leases[node]
