@@ -1,6 +1,7 @@
 """A minute of scripts/prove-limits, and what the proof itself rests on."""
 
 import random
+import time
 
 import pytest
 
@@ -79,6 +80,18 @@ def test_history_sees_a_refusal_without_a_reason():
     assert not book.full(62 * SECOND + 1, 1)
 
 
+def test_history_is_not_off_by_the_floats_of_a_date():
+    """Single requests of a bucket whose pace is no whole number of us."""
+    now = history.EPOCH
+    book = history.Book(Policy(262, 1, burst=263))
+    for _ in range(263):
+        book.charge(now, 1)
+    book.charge(now + SECOND, 261)
+
+    assert book.full(now + SECOND, 1)
+    assert not book.full(now + SECOND + 20, 1)
+
+
 def test_greedy_is_a_perfect_window():
     assert check.greedy([0, 0.1, 0.2, 1.0, 1.05, 1.1], 2, 1.0) == 4
 
@@ -98,6 +111,19 @@ def test_load_stamps_both_ends(make_gate):
     assert len(refused) == 20
     assert all(r.status == 429 and r.arrived is None and r.retry_after > 50
                for r in refused)
+
+
+def test_load_sends_however_late_it_is():
+    """Else a busy machine has scenarios without what they begin with."""
+    driver = load.Load()
+    try:
+        flow = load.Flow(driver.port, "/v1/loads", "t", conns=2)
+        now = time.monotonic()
+        driver.wait(driver.begin(flow, now - 2, now - 1))
+    finally:
+        driver.close()
+
+    assert len(driver.requests) == 2
 
 
 def test_there_are_mutants():

@@ -238,7 +238,11 @@ class Load:
         if flow.rate is None:
             flow.busy = flow.conns
             for conn in conns:
-                self._next(conn)
+                # However late the flow begins, each sends once.
+                if flow.count == 0:
+                    self._next(conn)
+                else:
+                    self._send(conn)
         else:
             flow.idle = conns
             self._tick(flow, time.monotonic())

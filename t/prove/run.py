@@ -115,6 +115,11 @@ def traffic(scenario, stage, load):
 
     for fault in sorted(scenario.faults, key=lambda f: f.at):
         time.sleep(max(0.0, base + fault.at - time.monotonic()))
+        if fault.kind == "away":
+            # Keys that Redis was not asked for while it was there are 503.
+            for stream, flow in zip(scenario.streams, flows):
+                if stream.start + stream.length <= fault.at:
+                    load.wait(flow)
         stage.do(fault)
 
     for flow in flows:
