@@ -4,7 +4,8 @@ many        Requests of 10,000 keys at random, each under a limit that is
             exact, beside the same requests through a bare proxy.  Redis shares
             a CPU with the load and the upstream, and is what saturates.
 denial      A key that has spent its limit asks on and on, beside nginx's own
-            `return 429` with a body and headers of the same size.
+            `return 429` with a body and headers of the same size, and beside
+            limit_req where the key is in a map.
 asks        How often Redis is asked for an admitted request, of one node and
             one key: steady demand of half the limit, and of the whole.
 states      What the state of a limit takes in Redis.
@@ -28,6 +29,32 @@ NEVER_REFUSES = "rate=1000000000r/m exact"
 WARM, COUNTED = 75, 60
 
 NAME = "kg:limit:{org_01M80NK6EW}:default:60:k=key_01M80NK6EWXQ4861J488"
+
+
+# In the place of `return 429` in keys.NGINX.
+LIMIT_REQ = """
+        location / {
+            if ($partner = "") {
+                return 401;
+            }
+            limit_req zone=partners;
+            error_page 429 @refused;
+            proxy_pass http://app;
+        }
+        location @refused {"""
+
+ZONE = """
+    map_hash_bucket_size 128;
+    map $http_authorization $partner {
+        default           "";
+        "Bearer @TOKEN@"  k1;
+    }
+
+    limit_req_zone $partner zone=partners:10m rate=1r/m;
+    limit_req_status 429;
+    limit_req_log_level info;
+
+    server {"""
 
 
 def many(bench, rounds):
@@ -65,13 +92,18 @@ def denial(bench, rounds):
     keys.same_answer(bench, "denial", token * 3, 200, "rate_limited",
                      429, "rate=1r/d")
 
-    runs, before = [], bench.slice("refusal")
-    for _ in range(rounds):
-        mine, after = bench.slice("denial"), bench.slice("refusal")
-        runs.append((before, mine, after))
-        before = after
+    bench._write("limited.conf",
+                 keys.NGINX.replace("\n    server {", ZONE)
+                 .replace("\n        location / {", LIMIT_REQ))
 
-    beside("a remembered denial / return 429 of the same size", runs)
+    for name, what in (("refusal", "return 429"), ("limited", "limit_req")):
+        runs, before = [], bench.slice(name)
+        for _ in range(rounds):
+            mine, after = bench.slice("denial"), bench.slice(name)
+            runs.append((before, mine, after))
+            before = after
+
+        beside(f"a remembered denial / {what} of the same size", runs)
 
 
 def beside(what, runs):

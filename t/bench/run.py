@@ -310,7 +310,8 @@ ALONE = {
     "million": ("CPU per request with KEYS=1000000 in use, to a thousand",
                 with_keys(keys)),
     "many": ("an exact limit on 10,000 keys at random", with_keys(limits)),
-    "denial": ("a key past its limit, to return 429", with_keys(limits)),
+    "denial": ("a key past its limit, to return 429 and to limit_req",
+               with_keys(limits)),
     "asks": ("commands of Redis for an admitted request", with_keys(limits)),
     "states": ("bytes of Redis that a limit takes", with_keys(limits)),
 }
