@@ -46,6 +46,12 @@ def test_hiredis_is_hidden():
     assert [line for line in symbols(OURS) if HIREDIS.search(line)] == []
 
 
+def test_only_what_nginx_looks_for_is_offered():
+    """Any other name could be taken for another module's."""
+    assert {line.split()[-1] for line in symbols(OURS, "--defined-only")} == \
+        {"ngx_modules", "ngx_module_names", "ngx_module_order"}
+
+
 def test_hiredis_of_nchan_is_not_hidden():
     """What makes the other tests here say something."""
     found = [line for line in symbols(NCHAN, "--defined-only")
