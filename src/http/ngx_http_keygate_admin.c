@@ -6,7 +6,7 @@
  * beside.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_admin_calls.h"
 
 
 #define NGX_HTTP_KEYGATE_ADMIN_ALLOW_MAX  64

@@ -13,7 +13,7 @@
  * is met here, or it is taken back there.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_admin_calls.h"
 
 
 static ngx_int_t ngx_http_keygate_admin_delete_found(

@@ -10,7 +10,7 @@
  * without the last chunk: an export that is not whole is seen to be so.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_admin_calls.h"
 
 
 typedef struct {

@@ -5,7 +5,7 @@
  * JSON parser's copies would be freed without being wiped.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_admin_calls.h"
 
 
 typedef struct {

@@ -11,7 +11,7 @@
  * have made another call of ".." and "%2F".
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_admin_calls.h"
 
 
 static void ngx_http_keygate_admin_claim_cleanup(void *data);

@@ -16,6 +16,7 @@
  * is left alone.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_admin_import.h"
 
 

@@ -6,6 +6,7 @@
 #ifndef NGX_HTTP_KEYGATE_ADMIN_IMPORT_H
 #define NGX_HTTP_KEYGATE_ADMIN_IMPORT_H
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_admin_lines.h"
 
 

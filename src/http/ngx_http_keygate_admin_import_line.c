@@ -3,6 +3,7 @@
  * The lines of an import: what one must be, and what is said of them.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_admin_import.h"
 
 

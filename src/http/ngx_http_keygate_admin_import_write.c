@@ -4,6 +4,7 @@
  * records, each in the place of what was read.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_admin_import.h"
 
 

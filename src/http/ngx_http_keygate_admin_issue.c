@@ -10,6 +10,7 @@
  * cut off leaves an id of no key.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_self.h"
 
 

@@ -5,6 +5,7 @@
  * which its record is stored under; neither digest nor pepper is ever shown.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_self.h"
 
 

@@ -3,6 +3,7 @@
  * The admin interface's lists of organisations and of an organisation's keys.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_self.h"
 
 

@@ -4,7 +4,7 @@
  * it has.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_admin_calls.h"
 
 
 static ngx_int_t ngx_http_keygate_admin_org_replace(

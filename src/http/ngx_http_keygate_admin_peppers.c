@@ -4,7 +4,7 @@
  * an operator knows when an old one can go.
  */
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_admin_calls.h"
 
 
 typedef struct {

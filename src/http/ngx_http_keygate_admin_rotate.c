@@ -9,6 +9,7 @@
  * a key that has rotated itself could not ask for another.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_self.h"
 
 

@@ -6,6 +6,7 @@
  *     the key's record ─▶ its organisation's ─▶ what was counted ─▶ the limits
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_admin_usage.h"
 
 

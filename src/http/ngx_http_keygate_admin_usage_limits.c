@@ -7,6 +7,7 @@
  * out.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_admin_usage.h"
 
 

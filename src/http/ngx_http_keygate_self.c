@@ -8,8 +8,9 @@
  * handed on is what holds now, not what a node has cached.
  */
 
-#include "ngx_http_keygate_self.h"
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_admin_usage.h"
+#include "ngx_http_keygate_self.h"
 
 
 /* What a call asks of its caller. */

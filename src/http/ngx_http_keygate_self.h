@@ -7,7 +7,7 @@
 #ifndef NGX_HTTP_KEYGATE_SELF_H
 #define NGX_HTTP_KEYGATE_SELF_H
 
-#include "ngx_http_keygate_admin.h"
+#include "ngx_http_keygate_admin_calls.h"
 
 
 /* What a key needs to look after others. */

@@ -6,6 +6,7 @@
  * write was there by then, or it is taken back here.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_self.h"
 
 

@@ -8,6 +8,7 @@
  * there is another page.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_self.h"
 
 

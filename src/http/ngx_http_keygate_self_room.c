@@ -9,6 +9,7 @@
  * that are made at the same moment do not see each other.
  */
 
+#include "ngx_http_keygate_admin_calls.h"
 #include "ngx_http_keygate_self.h"
 
 
