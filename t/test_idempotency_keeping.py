@@ -346,6 +346,33 @@ def test_full_redis_gets_the_answer_later(make_gate, make_redis, upstream):
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("status, left", [(201, b"C"), (429, None)],
+                         ids=["answer", "release"])
+def test_master_without_its_replicas_gets_the_outcome_later(
+        make_gate, make_redis, upstream, status, left):
+    """min-replicas-to-write: it takes no writes while it is cut off."""
+    redis = make_redis()
+    gate = make_gate(redis=redis, **GATE,
+                     outage="keygate_outage limits=allow;")
+    key = gate.key()
+    upstream.answer(status, {}, {"id": 6}, hang=True, times=1)
+
+    with gate.connect() as client:
+        send(client, key)
+        upstream.wait()
+        redis.client.config_set("min-replicas-to-write", 1)
+        upstream.release()
+        assert client.read().status == status
+    gate.wait_log("refused settle: NOREPLICAS")
+    assert state(gate, key) == b"P"
+    check_error(write(gate, key, "other"), 503, "service_unavailable", None,
+                (1, 30))
+
+    redis.client.config_set("min-replicas-to-write", 0)
+    wait_for(lambda: state(gate, key) == left, 5, "settled claim")
+    assert len(upstream.requests) == 1
+
+
 def test_replica_claims_nothing(make_gate, make_redis, upstream):
     """A master that was made a replica: READONLY."""
     redis = make_redis(options={"replica-serve-stale-data": "yes"})

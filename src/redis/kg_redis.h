@@ -75,7 +75,8 @@ typedef enum {
     KG_REDIS_ERR_NOAUTH,
     KG_REDIS_ERR_NOPERM,
     KG_REDIS_ERR_WRONGTYPE,
-    KG_REDIS_ERR_BUSY
+    KG_REDIS_ERR_BUSY,
+    KG_REDIS_ERR_NOREPLICAS
 } kg_redis_error_t;
 
 

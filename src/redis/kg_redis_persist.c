@@ -178,6 +178,7 @@ kg_redis_error_passes(kg_redis_error_t error)
     case KG_REDIS_ERR_OOM:
     case KG_REDIS_ERR_MISCONF:
     case KG_REDIS_ERR_BUSY:
+    case KG_REDIS_ERR_NOREPLICAS:
         return 1;
 
     default:

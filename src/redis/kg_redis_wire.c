@@ -62,7 +62,8 @@ static const struct {
     { "NOAUTH",     KG_REDIS_ERR_NOAUTH },
     { "NOPERM",     KG_REDIS_ERR_NOPERM },
     { "WRONGTYPE",  KG_REDIS_ERR_WRONGTYPE },
-    { "BUSY",       KG_REDIS_ERR_BUSY }
+    { "BUSY",       KG_REDIS_ERR_BUSY },
+    { "NOREPLICAS", KG_REDIS_ERR_NOREPLICAS }
 };
 
 
