@@ -177,6 +177,21 @@ def test_changed_on_its_way_out(make_gate, upstream):
     assert again.all("X-Added") == ["200"]
 
 
+@pytest.mark.parametrize("filters", [
+    "add_after_body /files/label.pdf; addition_types *;",
+    "gzip on; gzip_types *; gzip_min_length 0;"], ids=["addition", "gzip"])
+def test_nothing_that_is_changed_on_its_way_out(make_gate, upstream, filters):
+    """An empty body has an end, too, at which filters add theirs."""
+    gate = make_gate(**GATE, location=filters)
+    key = gate.key()
+    upstream.answer(200, {"Content-Type": "text/plain"}, b"")
+    accepts = {"Accept-Encoding": "gzip"}
+    first = write(gate, key, headers=accepts)
+
+    assert first.body
+    check_replay(first, write(gate, key, headers=accepts))
+
+
 # Beside it
 
 def test_auth_request(make_gate, upstream):

@@ -49,10 +49,6 @@ ngx_http_keygate_replay(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (answer.body.len == 0) {
-        r->header_only = 1;
-    }
-
     rc = ngx_http_send_header(r);
 
     if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
@@ -66,9 +62,12 @@ ngx_http_keygate_replay(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         return NGX_DONE;
     }
 
-    b->pos = answer.body.data;
-    b->last = answer.body.data + answer.body.len;
-    b->memory = 1;
+    if (answer.body.len) {
+        b->pos = answer.body.data;
+        b->last = answer.body.data + answer.body.len;
+        b->memory = 1;
+    }
+
     b->last_buf = 1;
     b->last_in_chain = 1;
 
