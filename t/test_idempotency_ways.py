@@ -192,6 +192,26 @@ def test_nothing_that_is_changed_on_its_way_out(make_gate, upstream, filters):
     check_replay(first, write(gate, key, headers=accepts))
 
 
+@pytest.mark.parametrize("filters", [
+    "gzip on; gzip_types *; gzip_min_length 0;", "ssi on; ssi_types *;"],
+    ids=["gzip", "ssi"])
+def test_what_is_said_of_bytes_that_are_changed(make_gate, upstream, filters):
+    """gzip makes an ETag weak, ssi takes it and Last-Modified away."""
+    gate = make_gate(**GATE, location=filters)
+    key = gate.key()
+    upstream.answer(200, {"Content-Type": "text/plain", "ETag": '"tag"',
+                          "Last-Modified": "Sun, 22 Nov 2026 10:57:48 GMT"},
+                    b"made")
+    accepts = {"Accept-Encoding": "gzip"}
+    first = write(gate, key, headers=accepts)
+    again = write(gate, key, headers=accepts)
+
+    check_replay(first, again)
+    assert first.all("ETag") != ['"tag"']
+    for name in ("ETag", "Last-Modified"):
+        assert again.all(name) == first.all(name)
+
+
 # Beside it
 
 def test_auth_request(make_gate, upstream):

@@ -149,10 +149,16 @@ ngx_http_keygate_replay_headers(ngx_http_request_t *r, kg_answer_t *answer)
         }
     }
 
-    /* So that gzip leaves alone what is encoded already. */
+    /*
+     * So that filters find them: gzip leaves alone what is encoded already, and
+     * what changes a body takes back what was said of its bytes.
+     */
 
     r->headers_out.content_encoding =
                          ngx_http_keygate_header_out(r, "Content-Encoding");
+    r->headers_out.etag = ngx_http_keygate_header_out(r, "ETag");
+    r->headers_out.last_modified =
+                         ngx_http_keygate_header_out(r, "Last-Modified");
 
     return NGX_OK;
 }
