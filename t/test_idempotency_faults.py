@@ -212,6 +212,22 @@ def test_frozen_after_the_claim(make_gate, make_redis, upstream):
     assert len(upstream.requests) == 1
 
 
+def test_refused_after_the_claim(relayed, upstream):
+    """For a cause that stays: nobody is told that it is sent again."""
+    gate, key = relayed, relayed.warm
+    upstream.answer(201, {}, {"id": 4}, hang=True, times=1)
+
+    with gate.connect() as client:
+        send(client, key)
+        upstream.wait(2)
+        gate.relay.replace("EVALSHA", b"-NOPERM no rights\r\n", times=1)
+        upstream.release()
+        assert client.read().status == 201
+
+    gate.wait_log("the outcome of a claim is lost: refused by Redis")
+    assert "is not in Redis yet" not in gate.log()
+
+
 def test_emptied_after_the_claim(make_gate, make_redis, upstream):
     """The answer is stored also when the record has gone."""
     redis = make_redis()

@@ -327,6 +327,14 @@ ngx_http_keygate_settled(kg_redis_op_t *op)
 
         (void) ngx_http_keygate_send_outcome(ctx, "tombstone", NULL, 0);
 
+    } else if (op->status == KG_REDIS_UNSENT
+               || (op->status == KG_REDIS_REFUSED
+                   && !kg_redis_error_passes(op->error)))
+    {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "keygate: the outcome of a claim is lost: %s",
+                      kg_redis_reason(op));
+
     } else if (op->status != KG_REDIS_REPLY) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "keygate: the outcome of a claim is not in Redis yet: "

@@ -193,6 +193,12 @@ ngx_uint_t kg_redis_down(const kg_redis_t *redis);
  */
 ngx_uint_t kg_redis_is(const redisReply *reply, int type, size_t n);
 
+/*
+ * 1 for an error after which Redis may well accept the command later: one that
+ * persists is sent again, behind its handler.
+ */
+ngx_uint_t kg_redis_error_passes(kg_redis_error_t error);
+
 /* The text of a status, for a log line: "timed out", "connection lost" ... */
 const char *kg_redis_reason(const kg_redis_op_t *op);
 

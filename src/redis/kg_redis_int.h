@@ -210,9 +210,6 @@ void kg_redis_job_refuse(kg_redis_job_t *job);
 /* A worker that is exiting stays for the job, or need not any more. */
 void kg_redis_job_lingers(kg_redis_job_t *job, ngx_uint_t lingers);
 
-/* 1 when the command, sent again later, may well be accepted. */
-ngx_uint_t kg_redis_error_passes(kg_redis_error_t error);
-
 
 /* kg_redis_conn.c */
 
