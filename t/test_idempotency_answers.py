@@ -115,6 +115,16 @@ def test_validation_error_keeps_its_details_in_the_replay(gate, upstream):
     check_replay(first, again)
 
 
+def test_allow_of_the_upstream_is_in_the_replay(gate, upstream):
+    """RFC 9110, 15.5.6: a 405 has it, whoever says it, each time."""
+    key = gate.key()
+    upstream.answer(405, {"Allow": "GET, PUT"})
+    first, again = write(gate, key), write(gate, key)
+
+    check_replay(first, again)
+    assert first.all("Allow") == again.all("Allow") == ["GET, PUT"]
+
+
 def test_answer_in_chunks(gate, upstream):
     key = gate.key()
     upstream.answer(body="x" * 100000, chunked=True)

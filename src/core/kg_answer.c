@@ -189,7 +189,8 @@ kg_answer_keeps(const kg_str_t *name)
         kg_string("Cache-Control"),
         kg_string("Deprecation"),
         kg_string("Sunset"),
-        kg_string("Retry-After")
+        kg_string("Retry-After"),
+        kg_string("Allow")
     };
 
     for (i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {

@@ -43,8 +43,9 @@ kg_rc_t kg_answer_decode(const kg_str_t *bytes, kg_answer_t *answer);
  * 1 when a header of the upstream's answer is kept for the replay: the
  * representation (Content-Type, Content-Encoding, Content-Language,
  * Content-Disposition, Content-Location, Location, Link, ETag, Last-Modified,
- * Cache-Control, Deprecation, Sunset, Retry-After).  Never Set-Cookie, Date, a
- * request id or a rate-limit field.
+ * Cache-Control, Deprecation, Sunset, Retry-After), and Allow, which a 405 has
+ * to have (RFC 9110, 15.5.6).  Never Set-Cookie, Date, a request id or a
+ * rate-limit field.
  * Names compare without case.
  */
 int kg_answer_keeps(const kg_str_t *name);

@@ -260,7 +260,7 @@ test_keeps(void **state)
         "Content-Type", "Content-Encoding", "Content-Language",
         "Content-Disposition", "Content-Location", "Location", "Link", "ETag",
         "Last-Modified", "Cache-Control", "Deprecation", "Sunset",
-        "Retry-After", "etag", "LOCATION", "content-TYPE"
+        "Retry-After", "Allow", "etag", "LOCATION", "content-TYPE"
     };
 
     static const char  *dropped[] = {
