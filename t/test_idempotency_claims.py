@@ -115,6 +115,22 @@ def age(redis, key, seconds, leased=60):
                      + now.to_bytes(8, "big") + value[66:], keepttl=True)
 
 
+def test_slow_upstream_past_the_retention(make_gate, upstream):
+    gate = make_gate(idempotency="keygate_idempotency retention=1s lease=1s;")
+    key = gate.key()
+    upstream.answer(201, {}, {"id": 6}, hang=True, times=1)
+
+    with gate.connect() as client:
+        send(client, key)
+        upstream.wait()
+        time.sleep(1.2)
+        assert write(gate, key).code == "idempotency_in_progress"
+        upstream.release()
+        assert client.read().status == 201
+
+    assert len(upstream.requests) == 1
+
+
 def test_slow_upstream_past_the_lease(make_gate, upstream):
     """The lease is no permission to run twice, and the late answer counts."""
     gate = make_gate(idempotency="keygate_idempotency retention=1h lease=1s;")

@@ -239,6 +239,12 @@ def test_renew_of_a_lease_that_is_over(idem):
     assert idem.claim(owner=OTHER)[0] == b"in_progress"
 
 
+def test_renew_holds_the_key_past_the_retention(idem):
+    idem.claim(lease=1000, retention=1000)
+    assert idem.renew(lease=1000) == 1
+    assert 1000 < idem.client.pttl("idem") <= 2000
+
+
 def test_expiry_is_the_retention_from_the_claim(idem):
     """An expiry as the lock would be permission to run twice."""
     def left():

@@ -111,6 +111,12 @@ if action == 'renew' then
         sub(value, 1, 58) .. struct.pack('>I8', now() + lease * 1000)
             .. sub(value, 67),
         'KEEPTTL')
+
+    -- A write that runs for longer than it is to be kept holds its key.
+    if redis.call('PTTL', key) < 2 * lease then
+        redis.call('PEXPIRE', key, 2 * lease)
+    end
+
     return 1
 end
 
