@@ -141,6 +141,8 @@ POLICY = [
     ("keygate_policy slow rate=1r/s max=59r/m by=key;", '"max="'),
     ("keygate_policy slow rate=61r/h max=60r/m by=key;", '"max="'),
     ("keygate_policy slow rate=9r/m min=9r/m max=8r/m by=key;", '"max="'),
+    ("keygate_policy slow rate=5r/s min=30r/m max=10r/s by=key;",
+     "min=1r/m max=600r/m"),
     ("keygate_policy slow rate=9r/m by=;", '"key", "org"'),
     ("keygate_policy slow rate=9r/m by=ip;", '"key", "org"'),
     ("keygate_policy slow rate=9r/m by=key,,org;", '"key", "org"'),

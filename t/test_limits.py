@@ -135,11 +135,12 @@ def test_key_has_a_limit_of_its_own(gate, own, quota):
 
 
 @pytest.mark.parametrize("own, quota, window", [
-    ("600r/h", 600, 3600), ("601r/h", 600, 3600), ("36000r/h", 600, 3600),
-    ("36001r/h", 600, 60), ("864000r/d", 600, 86400), ("10r/s", 10, 1),
+    ("600r/h", 600, 3600), ("601r/h", 600, 3600), ("35999r/h", 600, 3600),
+    ("36000r/h", 600, 60), ("864000r/d", 600, 60), ("10r/s", 10, 1),
 ])
 def test_most_holds_in_its_own_time(gate, own, quota, window):
-    """36000 an hour may all come in one minute, of which 600 is the most."""
+    """35999 an hour may all come in one minute, of which 600 is the most; that
+    many each minute are more than 35999 an hour, and no more than 36000."""
     answer = gate.get(LOADS, key=gate.key(limits={"default": own}))
 
     assert answer.get("RateLimit-Policy") == \
@@ -161,6 +162,17 @@ def test_least_limit_of_a_key(make_gate):
     key = gate.key(limits={"default": "2r/m"})
 
     assert [a.status for a in spend(gate, key, 6)] == [200] * 5 + [429]
+
+
+@pytest.mark.parametrize("own", ["300r/m", "59r/m", "1r/h", "35999r/h"])
+def test_least_limit_holds_beside_the_most(make_gate, own):
+    """Brought within the most, by its own time, a rate is not below the
+    least: 300 a minute became 10."""
+    gate = make_gate(policies="keygate_policy default rate=5r/s min=1r/s "
+                              "max=10r/s by=key;")
+
+    assert gate.get(LOADS, key=gate.key(limits={"default": own})) \
+        .get("RateLimit-Policy") == '"default";q=1;w=1'
 
 
 def test_limit_of_a_key_holds(gate, upstream):

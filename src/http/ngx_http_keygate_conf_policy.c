@@ -123,6 +123,16 @@ ngx_http_keygate_conf_policy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    if (policy->min.requests
+        && !ngx_http_keygate_policy_tops(policy, &policy->min))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"min=\" of policy \"%V\" is beyond its \"max=\", "
+                           "which holds in its own time: it must be within, "
+                           "as \"min=1r/m max=600r/m\"", &policy->name);
+        return NGX_CONF_ERROR;
+    }
+
     return NGX_CONF_OK;
 }
 

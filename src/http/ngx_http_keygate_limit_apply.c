@@ -254,21 +254,22 @@ static void
 ngx_http_keygate_rate_within(const ngx_http_keygate_policy_t *policy,
     kg_rate_t *rate)
 {
+    if (!ngx_http_keygate_policy_tops(policy, rate)) {
+
+        /* A quota of an hour must not become one of a minute that is more. */
+
+        if (kg_rate_cmp(rate, &policy->max) >= 0) {
+            *rate = policy->max;
+
+        } else {
+            rate->requests = policy->max.requests;
+        }
+    }
+
+    /* The least is itself within the most, see keygate_policy. */
+
     if (policy->min.requests && kg_rate_cmp(rate, &policy->min) < 0) {
         *rate = policy->min;
-    }
-
-    if (ngx_http_keygate_policy_tops(policy, rate)) {
-        return;
-    }
-
-    /* A quota of an hour must not become one of a minute, which is more. */
-
-    if (kg_rate_cmp(rate, &policy->max) > 0) {
-        *rate = policy->max;
-
-    } else {
-        rate->requests = policy->max.requests;
     }
 }
 
