@@ -234,6 +234,27 @@ def test_a_lease_is_not_for_a_key_with_a_lower_limit(make_gate):
         assert {a.status for a in spend(gate, held, 10)} == {429}
 
 
+def test_denials_of_keys_with_rates_of_their_own(make_gate, redis):
+    """Of a bucket that they share; 60 an hour are not 60 a day, and neither's
+    denial ends the other's."""
+    gate = make_gate(**{**GATE, "policies": """
+        keygate_policy default rate=60r/h burst=20 by=org;""",
+        "routes": "keygate_routes partner { GET /v1/loads loads:read; }"},
+        workers="1")
+    org = gate.org()
+    keys = [gate.key(org, limits={"default": rate})
+            for rate in ("60r/h", "60r/d")]
+    spend(gate, keys[0], 20)
+    assert [spend(gate, key, 1)[0].status for key in keys] == [429] * 2
+    before = asked(redis)
+
+    for _ in range(3):
+        for key, relief in zip(keys, [(40, 60), (1400, 1440)]):
+            check_error(spend(gate, key, 1)[0], 429, "rate_limited",
+                        {"policy": "default"}, relief)
+    assert asked(redis) == before
+
+
 def test_what_is_left_of_a_lease_comes_back(gate, redis):
     """Of two, when the next was there already, with one question each."""
     key = gate.key()

@@ -161,8 +161,13 @@ ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
                               &own)
                == KG_OK)
         {
+            /* The name of a bucket's state has no window. */
+
+            p = kg_put32(numbers, applied->rate.requests);
+            p = kg_put32(p, applied->rate.window);
+
             rate.data = numbers;
-            rate.len = kg_put32(numbers, applied->rate.requests) - numbers;
+            rate.len = p - numbers;
 
             kg_zone_limits_state(limits->name, &rate);
         }
