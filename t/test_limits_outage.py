@@ -79,6 +79,23 @@ def test_at_least_one(make_gate, make_redis):
         assert admitted(gate, key, 3) == 1
 
 
+@pytest.mark.parametrize("rate, relief", [
+    ("1r/m", (200, 240)), ("7r/h", (2000, 2058)), ("100r/h", (120, 144)),
+])
+def test_a_share_of_a_slow_bucket_s_pace(make_gate, make_redis, rate, relief):
+    """Less than one a minute: four nodes would admit four."""
+    redis = make_redis()
+    gate, key = local_gate(make_gate, redis,
+                           policies=policy(f"rate={rate} burst=4 by=key"))
+    gate.get(LOADS, key=key)
+
+    with redis.stopped():
+        answers = [gate.get(LOADS, key=key) for _ in range(2)]
+
+    assert answers[0].status == 200
+    check_error(answers[1], 429, "rate_limited", {"policy": "default"}, relief)
+
+
 @pytest.mark.parametrize("text, relief", [
     ("rate=10r/m by=key", (50, 60)),
     ("rate=12r/h burst=10 by=key", (5900, 6000)),

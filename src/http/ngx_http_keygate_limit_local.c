@@ -106,13 +106,19 @@ ngx_http_keygate_limit_shares(ngx_http_keygate_ctx_t *ctx, ngx_uint_t share,
         least = (uint32_t) ngx_min(ctx->route->cost, applied->limit.limit);
 
         rate = applied->rate;
+
+        /* A bucket's pace may be less than one request in its unit of time. */
+
+        if (applied->limit.bucket && rate.requests < 100) {
+            rate.requests *= 100;
+            rate.window *= 100;
+        }
+
         rate.requests = (uint32_t) ((uint64_t) rate.requests * share / 100);
 
         burst = 0;
 
         if (applied->limit.bucket) {
-            rate.requests = ngx_max(rate.requests, 1);
-
             burst = (uint32_t) ((uint64_t) applied->limit.limit * share / 100);
             burst = ngx_max(burst, least);
 
