@@ -28,6 +28,11 @@ def test_of_two_leases_the_second_is_looked_at_too(program):
     check_run(program, "second")
 
 
+def test_the_next_lease_is_not_asked_for_in_vain(program):
+    """Every request of a lease did, where Redis has nothing more to lease."""
+    check_run(program, "renew")
+
+
 def test_what_one_who_died_has_torn_is_forgotten(program):
     """A lease would be there twice over; the others' stay."""
     check_run(program, "torn")

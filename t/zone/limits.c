@@ -6,6 +6,7 @@
  *     limits back          two leases that end at once
  *     limits denied        one who is refused while a lease is to go back
  *     limits second        two leases, and who fits into the second alone
+ *     limits renew         when the next lease is asked for
  *     limits torn          one who died inside a lock
  *     limits kill SECONDS  workers that die: nobody hangs or uses too much
  */
@@ -225,6 +226,67 @@ test_third(void)
 }
 
 
+/* 1 when who uses a lease has to ask for the next. */
+
+static ngx_uint_t
+renews(void)
+{
+    kg_zone_limits_known_t  known;
+
+    check(kg_zone_limits_take(zone, &limits, now, 0, &known)
+          == KG_ZONE_LIMITS_LEASED);
+
+    return known.renew;
+}
+
+
+static void
+leased(void)
+{
+    ngx_uint_t  i;
+
+    make_zone(MB);
+
+    for (i = 0; i < 40; i++) {
+        request();
+    }
+
+    asked(1, 8);
+    check(renews());
+}
+
+
+/* Where nothing is to be had, not every request of a lease asks for more. */
+
+static void
+test_renew(void)
+{
+    kg_limit_ask_t     ask;
+    kg_limit_answer_t  answer;
+
+    leased();
+    ask = asked(0, 0);
+    check(ask.want > 0);
+    check(!renews());
+
+    now += LIFE / 2;
+    check(!renews());
+
+    leased();
+    ngx_memzero(&ask, sizeof(kg_limit_ask_t));
+    ngx_memzero(&answer, sizeof(kg_limit_answer_t));
+
+    ask.cost = 1;
+    ask.n = 1;
+    kg_zone_limits_ask(zone, &limits, now, &ask);
+
+    answer.refusing = 1;
+    answer.relief = 60000;
+    kg_zone_limits_answer(zone, &limits, now, now, &ask, &answer);
+    check(!renews());
+}
+
+
 static void
 test_torn(void)
 {
@@ -412,6 +474,9 @@ main(int argc, char **argv)
     } else if (strcmp(name, "second") == 0) {
         test_second();
         test_third();
+
+    } else if (strcmp(name, "renew") == 0) {
+        test_renew();
 
     } else if (strcmp(name, "torn") == 0) {
         test_torn();
