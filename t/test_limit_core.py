@@ -80,6 +80,24 @@ def test_they_decide_alike_over_many_slices(redis, lib, text, policy, steps,
     check_alike(redis, lib, text, [policy], often + steps + often)
 
 
+@pytest.mark.parametrize("moments, n", [
+    ([0.1, 0.6, 60.05, 60.3, 60.4], 1),     # its expiry has to move
+    ([0.1, 30.1, 60.3, 90.05, 90.2], 1),    # the oldest leaves
+    ([0.1, 1.1, 1.2, 2.1], 1),              # another slice begins
+    ([0.1, 1.1, 1.2, 1.3], 299),            # there is room for one more
+    ([0.1, 1.1, 0.9, 1.05], 1),             # the clock is set back
+])
+def test_they_decide_alike_where_most_is_as_it_was(redis, lib, text, moments,
+                                                   n):
+    """A request after another of its slice, s: the script has a shorter way,
+    and each of these is just beyond it."""
+    steps = [dict(after=(moment - before) / 60, cost=1, n=n if i == 0 else 1,
+                  want=0, debt=0, back=0)
+             for i, (before, moment) in enumerate(zip([0.0] + moments,
+                                                      moments))]
+    check_alike(redis, lib, text, [Policy(300, 60)], steps)
+
+
 @settings(max_examples=60, deadline=None)
 @given(first=POLICY, second=POLICY,
        steps=st.lists(STEP, min_size=2, max_size=10))
