@@ -140,6 +140,7 @@ ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
     limits->n = ctx->napplied;
     limits->cost = ctx->route->cost;
     limits->life = 1000000;
+    limits->shared = 0;
 
     kg_zone_limits_begin(mcf->zone, limits->name);
 
@@ -155,11 +156,18 @@ ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
 
         kg_zone_limits_state(limits->name, &applied->state);
 
-        if (!(applied->policy->by & NGX_HTTP_KEYGATE_BY_KEY)
-            && kg_limits_find(&ctx->key.limits,
-                              ngx_http_keygate_kg(&applied->policy->name),
-                              &own)
-               == KG_OK)
+        life = applied->policy->exact ? 0 : kg_limit_life(&applied->limit);
+        limits->life = ngx_min(limits->life, life);
+
+        if (applied->policy->by & NGX_HTTP_KEYGATE_BY_KEY) {
+            continue;
+        }
+
+        limits->shared = 1;
+
+        if (kg_limits_find(&ctx->key.limits,
+                           ngx_http_keygate_kg(&applied->policy->name), &own)
+            == KG_OK)
         {
             /* The name of a bucket's state has no window. */
 
@@ -171,9 +179,6 @@ ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
 
             kg_zone_limits_state(limits->name, &rate);
         }
-
-        life = applied->policy->exact ? 0 : kg_limit_life(&applied->limit);
-        limits->life = ngx_min(limits->life, life);
     }
 
     if (limits->n > KG_ZONE_LIMITS_POLICIES) {

@@ -257,9 +257,12 @@ kg_zone_limits_answer(kg_zone_t *zone, const kg_zone_limits_t *limits,
 
         place->relieved = now + relief * 1000;
 
-        /* Nobody spends of one that is used up, but of what is left others. */
+        /*
+         * Nobody spends of one that is used up, but of what is left others,
+         * and of what they share keys that are held to more.
+         */
 
-        if (limits->n > 1 || limits->cost > 1) {
+        if (limits->n > 1 || limits->cost > 1 || limits->shared) {
             relief = ngx_min(relief, KG_ZONE_LIMITS_UNSURE);
         }
 

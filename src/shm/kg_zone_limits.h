@@ -41,6 +41,7 @@ typedef struct {
     ngx_uint_t        n;            /* policies */
     uint32_t          cost;
     uint32_t          life;         /* of a lease; 0: nothing is leased */
+    unsigned          shared:1;     /* by keys, which may have other rates */
 } kg_zone_limits_t;
 
 typedef enum {

@@ -31,7 +31,7 @@ typedef struct {
 } progress_t;
 
 
-static kg_zone_limits_t  limits = { "somebody's", 1, 1, 1, LIFE };
+static kg_zone_limits_t  limits = { "somebody's", 1, 1, 1, LIFE, 0 };
 static uint64_t          now = 5000000;
 static ngx_uint_t        inside;    /* of a lock died so many */
 
