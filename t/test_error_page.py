@@ -185,6 +185,31 @@ def test_a_proxied_page_that_says_nothing(make_gate, upstream, page):
     check_error(gate.head(LOADS), 401, "unauthorized", head=True)
 
 
+def test_a_proxied_page_does_not_make_a_write_executed(make_gate, make_redis,
+                                                       make_upstream,
+                                                       upstream):
+    """Nobody has had it but the gate, or not even a connection was made."""
+    pages = make_upstream()
+    pages.answer(200, {}, "sorry")
+    gate = make_gate(redis=make_redis(), server=f"""error_page 502 503 /page;
+        location /page {{ keygate off; internal;
+                          proxy_pass http://127.0.0.1:{pages.port}; }}""")
+    key = gate.key()
+    assert gate.get(LOADS, key=key).status == 200
+
+    def delete():
+        return gate.delete("/v1/webhooks/1", key=key)
+
+    upstream.refuse()
+    check_error(delete(), 502, "bad_gateway", retry=(1, 1))
+    upstream.accept()
+    upstream.answer(cut="before", method="DELETE")
+    check_error(delete(), 502, "bad_gateway")
+    gate.redis.stop()
+    check_error(write(gate, key), 503, "service_unavailable", retry=(1, 1))
+    assert {seen.method for seen in pages.requests} == {"GET"}
+
+
 @pytest.mark.parametrize("way", ["/page", "=403 /page"])
 def test_a_page_that_cannot_be_had(make_gate, upstream, way):
     gate = make_gate(server=f"error_page 401 {way};" + PROXIED)

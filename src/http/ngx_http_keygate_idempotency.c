@@ -110,6 +110,13 @@ ngx_http_keygate_claimed_page(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx)
 {
     if (!ngx_http_keygate_claimed(ctx)) {
+
+        /* What the page's upstream has is nothing of the write's. */
+
+        if (r->method != ctx->method) {
+            ngx_http_keygate_freeze(r, ctx);
+        }
+
         return NGX_DECLINED;
     }
 
