@@ -428,6 +428,22 @@ def test_answer_without_a_head(gate, upstream, size, version):
     assert answer.json()["error"]["code"] == "bad_gateway"
 
 
+@pytest.mark.parametrize("raw", [
+    b"HTTP/1.1 600 X\r\nContent-Length: 2\r\n\r\nhi",
+    b"HTTP/1.1 102 X\r\n\r\nhi", b"hi"], ids=str)
+def test_no_answer_is_cached(make_gate, upstream, raw):
+    """From the cache it went out as it came: "hi", for all of an answer."""
+    gate = make_gate(
+        http="proxy_cache_path %%FOLDER%%/cache keys_zone=c:1m;",
+        location="proxy_cache c; proxy_cache_valid any 1h;")
+    upstream.answer(raw=raw)
+    check_error(get(gate), 502, "bad_gateway", retry=(1, 1))
+
+    for status in (410, 200):
+        upstream.answer(status)
+        assert get(gate).status == 410
+
+
 def test_range_that_cannot_be(make_gate, upstream):
     """nginx makes the error while the upstream's success is on its way."""
     gate = make_gate(**dict(GATE, location="proxy_force_ranges on;"))

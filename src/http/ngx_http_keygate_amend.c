@@ -64,6 +64,14 @@ ngx_http_keygate_no_head(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
         r->http_version = (p[0] - '0') * 1000 + (p[2] - '0');
     }
 
+#if (NGX_HTTP_CACHE)
+
+    /* From the cache it would pass for an answer. */
+
+    r->upstream->cacheable = 0;
+
+#endif
+
     r->headers_out.status = NGX_HTTP_BAD_GATEWAY;
     r->headers_out.status_line.len = 0;
 }
