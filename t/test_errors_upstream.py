@@ -484,6 +484,26 @@ def test_head_of_an_error(gate, upstream, how):
     check_error(answer, how.get("status", 502), None, retry=retry, head=True)
 
 
+@pytest.mark.parametrize("body", [
+    envelope("sold", message="A longer one than that of the status"), {"a": 1},
+    HTML], ids=str)
+def test_head_has_no_length_that_get_has_not(gate, upstream, body):
+    """RFC 9110, 8.6: of an error that was not seen the length is not known."""
+    key = gate.key()
+    upstream.answer(422, {}, body)
+
+    for version in ("HTTP/1.0", "HTTP/1.1"):
+        with gate.connect() as client:
+            asked = dict(headers={"Authorization": f"Bearer {key.token}",
+                                  "Connection": "keep-alive"})
+            head = client.request("HEAD", LOADS, version=version, **asked)
+            said = client.request("GET", LOADS, version=version, **asked)
+        assert head.get("Content-Length") in (None,
+                                              said.get("Content-Length"))
+        assert head.get("Transfer-Encoding") is None
+        assert said.status == head.status == 422
+
+
 def test_http1_0_client(gate, upstream):
     upstream.answer(500, {}, HTML, chunked=True)
     answer = gate.get(LOADS, key=gate.key(), version="HTTP/1.0")

@@ -236,6 +236,7 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     overflow:1;    /* longer than held_max */
     unsigned                     whole:1;       /* its last buffer was held */
     unsigned                     truncated:1;   /* the upstream broke off */
+    unsigned                     unseen:1;      /* HEAD hides what GET says */
     unsigned                     executed:1;    /* keygate_self wrote, maybe */
 };
 

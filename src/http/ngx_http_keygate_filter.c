@@ -456,7 +456,8 @@ ngx_http_keygate_send(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
         && r->headers_out.status != NGX_HTTP_NOT_MODIFIED)
     {
         ngx_http_clear_content_length(r);
-        r->headers_out.content_length_n = ctx->held_len;
+        r->headers_out.content_length_n = (ctx->shape && ctx->unseen)
+                                          ? -1 : (off_t) ctx->held_len;
     }
 
     if (ngx_http_keygate_add_headers(r, ctx) != NGX_OK) {

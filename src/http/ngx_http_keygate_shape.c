@@ -55,6 +55,11 @@ ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     safe = (ctx->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
            || ngx_http_keygate_again(r, ctx);
 
+    /* RFC 9110, 8.6: no length is better than one that GET has not. */
+
+    ctx->unseen = (ctx->from_upstream && !ctx->truncated
+                   && r->method == NGX_HTTP_HEAD && ctx->held_len == 0);
+
     if (ctx->from_upstream && !ctx->truncated) {
         rc = ngx_http_keygate_upstream_envelope(r, ctx, safe, &retryable);
 
