@@ -280,6 +280,30 @@ def test_retry_after_is_made_right(gate, upstream, value, seconds):
     assert len(answer.all("Retry-After")) == 1
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
+@pytest.mark.parametrize("page", [
+    "root %%FOLDER%%;", "return 503;",
+    "proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%;"])
+def test_retry_after_of_an_intercepted_answer(make_gate, upstream, page,
+                                              method):
+    """More is known than that it may be a second."""
+    gate = make_gate(location="proxy_intercept_errors on;", server=f"""
+        error_page 429 503 /page;
+        location /page {{ keygate off; {page} }}""", files={"page": "sorry"})
+    key = gate.key()
+    upstream.answer(200, {}, "sorry", path="/page")
+
+    for status in (503, 429):
+        upstream.answer(status, {"Retry-After": "60"}, path="/v1")
+        target = "/v1/webhooks/1" if method == "DELETE" else LOADS
+        answer = gate.request(method, target, key=key, idem=f"k{status}")
+        if page == "return 503;":
+            status = 503
+        code = {503: "service_unavailable", 429: "rate_limited"}[status]
+        check_error(answer, status, code, retry=(60, 60),
+                    head=method == "HEAD")
+
+
 def test_retry_after_as_a_date(gate, upstream):
     """Of today it stays a date: one of yesterday says no time at all."""
     def date(seconds):

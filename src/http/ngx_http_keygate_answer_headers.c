@@ -249,6 +249,13 @@ ngx_http_keygate_retry_after(ngx_http_request_t *r,
 
     if (seconds == 0) {
         h = ngx_http_keygate_header_out(r, "Retry-After");
+
+        /* proxy_intercept_errors puts it aside with the answer. */
+
+        if (h == NULL && !ctx->from_upstream) {
+            h = ngx_http_keygate_header_said(r, &name);
+        }
+
         value = h ? h->value : ctx->retry_was;
         seconds = ngx_http_keygate_retry_seconds(&value);
 

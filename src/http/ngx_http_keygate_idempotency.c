@@ -111,9 +111,11 @@ ngx_http_keygate_claimed_page(ngx_http_request_t *r,
 {
     if (!ngx_http_keygate_claimed(ctx)) {
 
-        /* What the page's upstream has is nothing of the write's. */
+        /* What the page's upstream has and says is not what came of it. */
 
-        if (r->method != ctx->method) {
+        if (r->method != ctx->method
+            || (ctx->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)))
+        {
             ngx_http_keygate_freeze(r, ctx);
         }
 
