@@ -74,6 +74,17 @@ def test_html_becomes_the_code_of_its_status(gate, upstream, status):
         check_request_id(answer)
 
 
+@pytest.mark.parametrize("status, stays", [(404, None),
+                                           (416, "bytes */9")])
+def test_content_range_is_of_416_alone(gate, upstream, status, stays):
+    """Elsewhere it says which part of the body this is, that is replaced."""
+    upstream.answer(status, {"Content-Range": "bytes */9"}, HTML)
+    answer = get(gate)
+
+    check_error(answer, status, CODES[status])
+    assert answer.get("Content-Range") == stays
+
+
 def test_headers_that_belong_to_an_error_stay(gate, upstream):
     belong = {"WWW-Authenticate": 'Bearer realm="app"', "Set-Cookie": "a=b",
               "Allow": "GET", "Vary": "Accept", "X-Trace": "1",

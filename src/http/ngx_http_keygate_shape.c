@@ -49,6 +49,7 @@ ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     static ngx_str_t  cache_control = ngx_string("Cache-Control");
     static ngx_str_t  no_store = ngx_string("no-store");
+    static ngx_str_t  content_range = ngx_string("Content-Range");
 
     /* error_page has made a GET of the write by now. */
 
@@ -72,6 +73,14 @@ ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     }
 
     ngx_http_keygate_drop_headers(r, ngx_http_keygate_body_headers);
+
+    /* RFC 9110, 14.4: of a 416 it says how long what there is would be. */
+
+    if (r->headers_out.status != NGX_HTTP_RANGE_NOT_SATISFIABLE
+        && ngx_http_keygate_set_header(r, &content_range, NULL) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     ngx_http_clear_accept_ranges(r);
     ngx_http_clear_last_modified(r);
