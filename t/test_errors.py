@@ -95,6 +95,18 @@ def test_errors_of_head(gate, target, status, code, retry):
     assert head.get("Content-Length") in (None, get.get("Content-Length"))
 
 
+@pytest.mark.parametrize("value", ["600", '999 "text"'])
+def test_return_of_a_status_that_there_is_not(make_gate, value):
+    """No client of ours would take it for an answer."""
+    gate = make_gate(locations=f"location /x {{ keygate off; return {value}; }}")
+
+    for version in ("HTTP/1.0", "HTTP/1.1"):
+        check_error(gate.get("/x", version=version), 500, "internal_error")
+    check_error(gate.head("/x"), 500, None, head=True)
+    wait_for(lambda: sum('" 500 ' in line for line in gate.access_log()) == 3,
+             5, "its status in the log")
+
+
 def test_redirect_is_no_error(gate):
     answer = ask(gate, "/moved")
 

@@ -51,6 +51,14 @@ ngx_http_keygate_shape(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     static ngx_str_t  no_store = ngx_string("no-store");
     static ngx_str_t  content_range = ngx_string("Content-Range");
 
+    /* There is none (RFC 9110, 15), but "return" takes any up to 999. */
+
+    if (r->headers_out.status > 599) {
+        r->err_status = NGX_HTTP_INTERNAL_SERVER_ERROR;
+        r->headers_out.status = NGX_HTTP_INTERNAL_SERVER_ERROR;
+        r->headers_out.status_line.len = 0;
+    }
+
     /* error_page has made a GET of the write by now. */
 
     safe = (ctx->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
