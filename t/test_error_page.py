@@ -210,6 +210,27 @@ def test_a_proxied_page_does_not_make_a_write_executed(make_gate, make_redis,
     assert {seen.method for seen in pages.requests} == {"GET"}
 
 
+@pytest.mark.parametrize("page", [
+    dict(body="short", length=9), dict(raw=b"no head"), dict(status=999),
+    dict(cut="before")], ids=str)
+def test_a_page_that_breaks_off_does_not_make_a_write_executed(
+        make_gate, make_upstream, upstream, loads_seen, page):
+    """Its key is as free as with a page that came whole."""
+    pages = make_upstream()
+    pages.answer(**page)
+    gate = make_gate(server=f"""error_page 502 /page;
+        location /page {{ keygate off; internal;
+                          proxy_pass http://127.0.0.1:{pages.port}; }}""")
+    key = gate.key()
+    upstream.refuse()
+    check_error(write(gate, key), 502, "bad_gateway", retry=(1, 1))
+    upstream.accept()
+
+    again = wait_for(lambda: not_in_progress(write(gate, key)), 5, "the key")
+    assert again.status == 200
+    assert len(loads_seen()) == 1
+
+
 @pytest.mark.parametrize("way", ["/page", "=403 /page"])
 def test_a_page_that_cannot_be_had(make_gate, upstream, way):
     gate = make_gate(server=f"error_page 401 {way};" + PROXIED)

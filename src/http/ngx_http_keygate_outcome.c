@@ -25,6 +25,12 @@ ngx_http_keygate_outcome(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     ngx_http_keygate_outcome_t  outcome;
 
+    /* It was the page that broke off, then, not an answer to the write. */
+
+    if (ctx->frozen && ctx->outcome_was == NGX_HTTP_KEYGATE_RELEASE) {
+        return NGX_HTTP_KEYGATE_RELEASE;
+    }
+
     if (ctx->truncated
         || (ctx->executed && r->headers_out.status >= NGX_HTTP_BAD_REQUEST))
     {
