@@ -4,7 +4,7 @@
  * read, and what it has to be for the contract.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
 
 
 void

@@ -5,7 +5,7 @@
  * said it.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
 #include "kg_decimal.h"
 
 

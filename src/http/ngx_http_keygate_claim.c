@@ -6,7 +6,7 @@
  * taken in here either way.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 #define NGX_HTTP_KEYGATE_RETRY_MAX  30      /* s, of idempotency_in_progress */

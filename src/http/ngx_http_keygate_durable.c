@@ -18,7 +18,7 @@
  * of its own: who waits for one replica does not wait for the second.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 struct ngx_http_keygate_durable_s {

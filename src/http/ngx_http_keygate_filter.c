@@ -19,7 +19,8 @@
  * and ahead of headers, gzip and chunked.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 static ngx_int_t ngx_http_keygate_header_filter(ngx_http_request_t *r);

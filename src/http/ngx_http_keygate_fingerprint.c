@@ -8,7 +8,7 @@
  * hashed from where nginx has put it, memory or file.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 #define NGX_HTTP_KEYGATE_READ  65536    /* bytes of a body's file at a time */

@@ -14,7 +14,7 @@
  * but an operator should know.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 #define NGX_HTTP_KEYGATE_GUARD_EVERY  10000     /* ms, of one that keeps all */

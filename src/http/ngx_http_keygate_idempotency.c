@@ -11,7 +11,8 @@
  * ngx_http_keygate_settle.c tells Redis how it ended.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 static ngx_int_t ngx_http_keygate_claimed_page(ngx_http_request_t *r,

@@ -5,7 +5,7 @@
  * refused by one spends nothing on the others.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 static ngx_int_t ngx_http_keygate_refuse_limit(ngx_http_request_t *r,

@@ -13,6 +13,7 @@
  * what was granted to it is the next one's, or stays spent.
  */
 
+#include "ngx_http_keygate_idempotency.h"
 #include "ngx_http_keygate_limit.h"
 #include "kg_limit_bytes.h"
 

@@ -4,6 +4,7 @@
  * late.  ngx_http_keygate_limit_ask.c has who asks, and when.
  */
 
+#include "ngx_http_keygate_idempotency.h"
 #include "ngx_http_keygate_limit.h"
 #include "kg_limit_bytes.h"
 

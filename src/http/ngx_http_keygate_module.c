@@ -4,7 +4,8 @@
  * ngx_http_keygate_conf.c and ngx_http_keygate_routes.c.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 static void *ngx_http_keygate_create_main_conf(ngx_conf_t *cf);

@@ -9,7 +9,8 @@
  * A route may choose otherwise by status (store=, release=, unknown=).
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 static ngx_http_keygate_outcome_t ngx_http_keygate_usual(

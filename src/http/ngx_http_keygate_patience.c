@@ -8,7 +8,7 @@
  * says, and whatever else comes is thrown away with the connection.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
 
 
 #define NGX_HTTP_KEYGATE_PATIENCE  3000     /* ms, from the error's header */

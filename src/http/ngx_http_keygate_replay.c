@@ -3,7 +3,7 @@
  * The replay: the first answer of a write again, from what was sealed of it.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 static ngx_int_t ngx_http_keygate_open(ngx_http_request_t *r,

@@ -4,7 +4,8 @@
  * wait, refuse, set a header.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 static void ngx_http_keygate_ctx_cleanup(void *data);

@@ -7,7 +7,8 @@
  * need be: settling twice is settling once.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 /* How long an outcome is sent again, ms. */

@@ -3,7 +3,8 @@
  * One error contract, whoever erred: Keygate, nginx or the upstream.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_answer.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 static ngx_int_t ngx_http_keygate_envelope(ngx_http_request_t *r,

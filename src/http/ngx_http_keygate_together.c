@@ -15,7 +15,7 @@
  * handler asks for.
  */
 
-#include "ngx_http_keygate.h"
+#include "ngx_http_keygate_idempotency.h"
 
 
 static ngx_uint_t ngx_http_keygate_together_may(ngx_http_request_t *r,
