@@ -6,9 +6,9 @@
  * bytes, and at most one child for a parameter, so a request costs one binary
  * search a segment however many routes there are.  Both the literal child and
  * the parameter's are walked, the literal one first: the first route found
- * whose method fits is then the most specific, and the walk goes on only to
- * learn the methods for Allow.  At every depth it sees a node at most once, so
- * it is bounded by the table and not by the path.
+ * whose method fits is then the most specific, and ends the walk.  One that
+ * finds none has seen the methods for Allow.  At every depth it sees a node at
+ * most once, so it is bounded by the table and not by the path.
  *
  * Escapes are decoded while they are compared, which takes no memory.
  */
@@ -452,7 +452,10 @@ failed:
 }
 
 
-/* Visits every node whose pattern fits the path, the most specific first. */
+/*
+ * Visits the nodes whose pattern fits the path, the most specific first, up to
+ * one with a route.
+ */
 static void
 kg_node_walk(const kg_node_t *node, size_t depth, kg_walk_t *walk)
 {
@@ -469,7 +472,7 @@ kg_node_walk(const kg_node_t *node, size_t depth, kg_walk_t *walk)
             kg_node_walk(node->edges[i].node, depth + 1, walk);
         }
 
-        if (node->param != NULL) {
+        if (node->param != NULL && walk->found == NULL) {
             kg_node_walk(node->param, depth + 1, walk);
         }
 
@@ -478,8 +481,9 @@ kg_node_walk(const kg_node_t *node, size_t depth, kg_walk_t *walk)
 
     for (entry = node->entries; entry != NULL; entry = entry->next) {
 
-        if (entry->method == walk->method && walk->found == NULL) {
+        if (entry->method == walk->method) {
             walk->found = &entry->route;
+            return;
         }
 
         bit = (uint32_t) 1 << entry->method;
@@ -571,7 +575,9 @@ kg_routes_match(const kg_routes_t *routes, const kg_str_t *method,
 
     kg_node_walk(&routes->root, 0, &walk);
 
-    kg_allow_write(routes, &walk, allow);
+    if (walk.found == NULL) {
+        kg_allow_write(routes, &walk, allow);
+    }
 
     return walk.found;
 }

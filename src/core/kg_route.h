@@ -57,10 +57,10 @@ kg_rc_t kg_routes_add(kg_routes_t *routes, const kg_str_t *method,
  * The route of a raw path (no query) and a method; HEAD goes with GET.  NULL
  * when there is none; then allow->len says how many bytes of methods the
  * path's routes have: 0 is 404, else 405.  allow->data is the caller's buffer
- * of KG_ROUTE_ALLOW_MAX bytes, filled with the methods of every route whose
- * pattern fits, each once, in the order GET, HEAD, then as configured, as
- * "GET, HEAD, POST".  It is filled also when a route is found.  OPTIONS finds
- * no route.  Reads only, takes no memory.
+ * of KG_ROUTE_ALLOW_MAX bytes, filled then with the methods of every route
+ * whose pattern fits, each once, in the order GET, HEAD, then as configured, as
+ * "GET, HEAD, POST".  With a route it is empty.  OPTIONS finds no route.  Reads
+ * only, takes no memory.
  */
 const kg_route_t *kg_routes_match(const kg_routes_t *routes,
     const kg_str_t *method, const kg_str_t *path, kg_str_t *allow);

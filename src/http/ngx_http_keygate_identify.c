@@ -145,15 +145,12 @@ ngx_http_keygate_route(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     ngx_http_keygate_loc_conf_t *lcf)
 {
     u_char            *end;
-    ngx_str_t          path;
+    ngx_str_t          path, allow;
     const kg_route_t  *route;
-
-    ctx->allow.data = ngx_pnalloc(r->pool, KG_ROUTE_ALLOW_MAX);
-    if (ctx->allow.data == NULL) {
-        return NGX_ERROR;
-    }
+    u_char             methods[KG_ROUTE_ALLOW_MAX];
 
     path = r->unparsed_uri;
+    allow.data = methods;
 
     end = ngx_strlchr(path.data, path.data + path.len, '?');
     if (end) {
@@ -163,10 +160,20 @@ ngx_http_keygate_route(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     route = kg_routes_match(lcf->table->routes,
                             ngx_http_keygate_kg(&r->method_name),
                             ngx_http_keygate_kg(&path),
-                            ngx_http_keygate_kg(&ctx->allow));
+                            ngx_http_keygate_kg(&allow));
 
     if (route) {
         ctx->route = route->data;
+        return NGX_OK;
+    }
+
+    if (allow.len) {
+        ctx->allow.data = ngx_pstrdup(r->pool, &allow);
+        if (ctx->allow.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        ctx->allow.len = allow.len;
     }
 
     return NGX_OK;

@@ -73,6 +73,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         "/v1/loads/{id}/status", "/:a", "/:a/:b", "/:a/:b/:c/:d/:e"
     };
     static const kg_str_t   get = kg_string("GET");
+    static const kg_str_t   options = kg_string("OPTIONS");
 
     routes = kg_routes_create();
     if (routes == NULL) {
@@ -118,6 +119,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     allow.data = buf;
 
     route = kg_routes_match(routes, &get, &path, &allow);
+
+    if ((route != NULL && allow.len != 0)
+        || kg_routes_match(routes, &options, &path, &allow) != NULL)
+    {
+        abort();
+    }
 
     if (allow.len > KG_ROUTE_ALLOW_MAX
         || (allow.len > 0 && forbidden(copy, path.len))

@@ -73,7 +73,8 @@ build(const route_t *table, size_t n)
 
 /*
  * Asserts that a request finds the route with this pattern and method (NULL:
- * none) and what Allow says.
+ * none), and what Allow says of its path: nothing to who found one, all of it
+ * to OPTIONS, which finds none.
  */
 static void
 expect(const kg_routes_t *routes, const char *method, const char *path,
@@ -82,6 +83,8 @@ expect(const kg_routes_t *routes, const char *method, const char *path,
     kg_str_t           m, p, a;
     unsigned char      buf[KG_ROUTE_ALLOW_MAX];
     const kg_route_t  *route;
+
+    static const kg_str_t  options = kg_string("OPTIONS");
 
     m = kg_exact(method);
     p = kg_exact(path);
@@ -102,6 +105,9 @@ expect(const kg_routes_t *routes, const char *method, const char *path,
 
         kg_assert_text(route->pattern, pattern);
         kg_assert_text(route->method, route_method);
+        assert_int_equal(a.len, 0);
+
+        assert_null(kg_routes_match(routes, &options, &p, &a));
     }
 
     if (a.len != strlen(allow) || memcmp(buf, allow, a.len) != 0) {
