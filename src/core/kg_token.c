@@ -65,11 +65,9 @@ kg_token_prefix_valid(const kg_str_t *prefix)
 
 
 kg_rc_t
-kg_token_check(const kg_str_t *token, const kg_str_t *prefix, kg_mode_t *mode)
+kg_token_shape(const kg_str_t *token, const kg_str_t *prefix, kg_mode_t *mode)
 {
-    size_t          i;
-    kg_mode_t       found;
-    unsigned char  *p, check[KG_TOKEN_CHECK];
+    unsigned char  *p;
 
     if (!kg_token_prefix_valid(prefix)
         || token->len != prefix->len + 1 + KG_MODE_LEN + 1 + KG_TOKEN_TAIL)
@@ -90,35 +88,40 @@ kg_token_check(const kg_str_t *token, const kg_str_t *prefix, kg_mode_t *mode)
     }
 
     if (memcmp(p + 1, kg_mode_names[KG_MODE_TEST].data, KG_MODE_LEN) == 0) {
-        found = KG_MODE_TEST;
+        *mode = KG_MODE_TEST;
 
     } else if (memcmp(p + 1, kg_mode_names[KG_MODE_LIVE].data, KG_MODE_LEN)
                == 0)
     {
-        found = KG_MODE_LIVE;
+        *mode = KG_MODE_LIVE;
 
     } else {
         return KG_INVALID;
     }
 
-    p += 1 + KG_MODE_LEN + 1;
+    return KG_OK;
+}
+
+
+int
+kg_token_sound(const kg_str_t *token)
+{
+    size_t          i, len;
+    unsigned char  *p, check[KG_TOKEN_CHECK];
+
+    len = token->len - KG_TOKEN_CHECK;
+    p = token->data + len - KG_TOKEN_ENTROPY;
 
     for (i = 0; i < KG_TOKEN_ENTROPY; i++) {
 
         if (!kg_base62_digit(p[i])) {
-            return KG_INVALID;
+            return 0;
         }
     }
 
-    kg_token_checksum(token->data, token->len - KG_TOKEN_CHECK, check);
+    kg_token_checksum(token->data, len, check);
 
-    if (memcmp(p + KG_TOKEN_ENTROPY, check, KG_TOKEN_CHECK) != 0) {
-        return KG_INVALID;
-    }
-
-    *mode = found;
-
-    return KG_OK;
+    return memcmp(token->data + len, check, KG_TOKEN_CHECK) == 0;
 }
 
 

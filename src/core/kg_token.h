@@ -30,11 +30,18 @@
 int kg_token_prefix_valid(const kg_str_t *prefix);
 
 /*
- * Checks shape, mode and checksum of a token against one prefix.  KG_OK and
- * *mode, or KG_INVALID.  No memory is kept.
+ * Compares length, prefix and mode of a token with one prefix.  KG_OK and
+ * *mode, or KG_INVALID.
  */
-kg_rc_t kg_token_check(const kg_str_t *token, const kg_str_t *prefix,
+kg_rc_t kg_token_shape(const kg_str_t *token, const kg_str_t *prefix,
     kg_mode_t *mode);
+
+/*
+ * 1 when the digits of a token of that shape are digits and have the checksum,
+ * else 0.  It takes as long as the rest of a lookup in memory: a token whose
+ * digest has a record there is known to be one without it.
+ */
+int kg_token_sound(const kg_str_t *token);
 
 /*
  * Makes a token in buf (at least KG_TOKEN_MAX bytes) from OpenSSL's private
@@ -50,7 +57,7 @@ kg_rc_t kg_key_id_make(unsigned char *buf);
 /*
  * What may be shown of a token: prefix, mode, "...", last four characters,
  * as "tf_test_...Ab3d".  Writes at most KG_KEY_HINT_MAX bytes, returns how
- * many.  The token must have passed kg_token_check().
+ * many.  The token must have passed kg_token_shape().
  */
 size_t kg_token_hint(const kg_str_t *token, unsigned char *buf);
 

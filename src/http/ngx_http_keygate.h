@@ -181,6 +181,7 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     waits:1;       /* for Redis, in a phase */
     unsigned                     routed:1;      /* route and token are known */
     unsigned                     sent_key:1;    /* a key came with it */
+    unsigned                     legacy:1;      /* ... of before Keygate */
     unsigned                     fetched:1;     /* what was wanted is there */
     unsigned                     guess_waits:1; /* it is in that queue */
     unsigned                     guess_waited:1;

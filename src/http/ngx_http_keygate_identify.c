@@ -7,6 +7,9 @@
  *     route by method and raw path ─▶ token ─▶ digest ─▶ key's record
  *                                                     ─▶ organisation's record
  *
+ * A token's checksum is looked at only when the zone has no record of it: that
+ * it spares Redis is all it is for.
+ *
  * Where the records come from is ngx_http_keygate_lookup.c.
  */
 
@@ -30,16 +33,17 @@ static void ngx_http_keygate_bearer(ngx_http_request_t *r,
 static ngx_int_t ngx_http_keygate_find_key(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_want_key(ngx_http_request_t *r,
-    ngx_http_keygate_ctx_t *ctx, ngx_http_keygate_main_conf_t *mcf,
-    ngx_uint_t legacy);
+    ngx_http_keygate_ctx_t *ctx, ngx_http_keygate_main_conf_t *mcf);
 static ngx_int_t ngx_http_keygate_find_org(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_unknown(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static kg_rc_t ngx_http_keygate_digest(ngx_http_keygate_ctx_t *ctx,
-    ngx_http_keygate_main_conf_t *mcf, ngx_uint_t legacy);
-static kg_rc_t ngx_http_keygate_token_check(ngx_http_keygate_main_conf_t *mcf,
+    ngx_http_keygate_main_conf_t *mcf);
+static kg_rc_t ngx_http_keygate_token_shape(ngx_http_keygate_main_conf_t *mcf,
     ngx_str_t *token, kg_mode_t *mode);
+static ngx_uint_t ngx_http_keygate_maybe_legacy(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf);
 
 
 ngx_int_t
@@ -299,7 +303,6 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
     ngx_int_t                      rc;
     kg_mode_t                      mode;
-    ngx_uint_t                     legacy;
     ngx_http_keygate_main_conf_t  *mcf;
 
     if (ctx->found) {
@@ -308,27 +311,38 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
-    legacy = 0;
     mode = KG_MODE_TEST;
 
     if (!ctx->sent_key) {
         return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
     }
 
-    if (ngx_http_keygate_token_check(mcf, &ctx->token, &mode) != KG_OK) {
-        if (!mcf->legacy || ctx->token.len > NGX_HTTP_KEYGATE_LEGACY_MAX) {
-            return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
-        }
-
-        legacy = 1;
+    if (!ctx->legacy
+        && ngx_http_keygate_token_shape(mcf, &ctx->token, &mode) != KG_OK
+        && !ngx_http_keygate_maybe_legacy(ctx, mcf))
+    {
+        return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
     }
 
     for ( ;; ) {
 
-        if (!ctx->fetched
-            && ngx_http_keygate_want_key(r, ctx, mcf, legacy) != NGX_OK)
-        {
+        rc = ctx->fetched ? NGX_OK : ngx_http_keygate_want_key(r, ctx, mcf);
+
+        if (rc == NGX_ERROR) {
             return NGX_ERROR;
+        }
+
+        /* One that the zone knows is sound, of any other nobody is asked. */
+
+        if (rc == NGX_DECLINED && !ctx->legacy
+            && !kg_token_sound(ngx_http_keygate_kg(&ctx->token)))
+        {
+            if (!ngx_http_keygate_maybe_legacy(ctx, mcf)) {
+                return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
+            }
+
+            ctx->nwanted = 0;
+            continue;
         }
 
         rc = ngx_http_keygate_fetch(r, ctx);
@@ -342,7 +356,7 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
             break;
         }
 
-        if (legacy || ctx->pepper == mcf->peppers.nelts) {
+        if (ctx->legacy || ctx->pepper == mcf->peppers.nelts) {
             return ngx_http_keygate_unknown(r, ctx);
         }
     }
@@ -358,7 +372,7 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     /* A token of ours says its mode itself; any other has its record's. */
 
-    if (!legacy && ctx->key.mode != mode) {
+    if (!ctx->legacy && ctx->key.mode != mode) {
         return ngx_http_keygate_deny(ctx, KG_ERR_UNAUTHORIZED, NULL);
     }
 
@@ -400,12 +414,13 @@ ngx_http_keygate_key_valid(ngx_http_keygate_ctx_t *ctx)
 
 /*
  * Wants the records the key may have: under each pepper that was not tried, in
- * their order, up to one that the zone has.
+ * their order, up to one that the zone has.  NGX_OK: it has; NGX_DECLINED: it
+ * has none; NGX_ERROR.
  */
 
 static ngx_int_t
 ngx_http_keygate_want_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
-    ngx_http_keygate_main_conf_t *mcf, ngx_uint_t legacy)
+    ngx_http_keygate_main_conf_t *mcf)
 {
     ngx_int_t  rc;
     ngx_str_t  name;
@@ -414,7 +429,7 @@ ngx_http_keygate_want_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     name.data = ctx->digest;
 
     do {
-        if (ngx_http_keygate_digest(ctx, mcf, legacy) != KG_OK) {
+        if (ngx_http_keygate_digest(ctx, mcf) != KG_OK) {
             return NGX_ERROR;
         }
 
@@ -422,10 +437,10 @@ ngx_http_keygate_want_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
 
         ctx->pepper++;
 
-    } while (rc == NGX_DECLINED && !legacy
+    } while (rc == NGX_DECLINED && !ctx->legacy
              && ctx->pepper < mcf->peppers.nelts);
 
-    return (rc == NGX_ERROR) ? NGX_ERROR : NGX_OK;
+    return rc;
 }
 
 
@@ -493,12 +508,12 @@ ngx_http_keygate_deny(ngx_http_keygate_ctx_t *ctx, kg_error_code_t code,
 
 static kg_rc_t
 ngx_http_keygate_digest(ngx_http_keygate_ctx_t *ctx,
-    ngx_http_keygate_main_conf_t *mcf, ngx_uint_t legacy)
+    ngx_http_keygate_main_conf_t *mcf)
 {
     kg_sha_t      *sha;
     kg_pepper_t  **peppers;
 
-    if (!legacy) {
+    if (!ctx->legacy) {
         peppers = mcf->peppers.elts;
 
         return kg_pepper_digest(peppers[ctx->pepper],
@@ -521,7 +536,7 @@ ngx_http_keygate_digest(ngx_http_keygate_ctx_t *ctx,
 
 
 static kg_rc_t
-ngx_http_keygate_token_check(ngx_http_keygate_main_conf_t *mcf,
+ngx_http_keygate_token_shape(ngx_http_keygate_main_conf_t *mcf,
     ngx_str_t *token, kg_mode_t *mode)
 {
     ngx_str_t   *prefixes;
@@ -530,7 +545,7 @@ ngx_http_keygate_token_check(ngx_http_keygate_main_conf_t *mcf,
     prefixes = mcf->prefixes.elts;
 
     for (i = 0; i < mcf->prefixes.nelts; i++) {
-        if (kg_token_check(ngx_http_keygate_kg(token),
+        if (kg_token_shape(ngx_http_keygate_kg(token),
                            ngx_http_keygate_kg(&prefixes[i]), mode)
             == KG_OK)
         {
@@ -539,4 +554,20 @@ ngx_http_keygate_token_check(ngx_http_keygate_main_conf_t *mcf,
     }
 
     return KG_INVALID;
+}
+
+
+/* What is no token of ours may be one of before: that is looked up as it is. */
+
+static ngx_uint_t
+ngx_http_keygate_maybe_legacy(ngx_http_keygate_ctx_t *ctx,
+    ngx_http_keygate_main_conf_t *mcf)
+{
+    if (!mcf->legacy || ctx->token.len > NGX_HTTP_KEYGATE_LEGACY_MAX) {
+        return 0;
+    }
+
+    ctx->legacy = 1;
+
+    return 1;
 }
