@@ -12,7 +12,8 @@ from harness.ports import wait_for
 IDENTITY = ["X-Keygate-Org", "X-Keygate-Key-Id", "X-Keygate-Mode",
             "X-Keygate-Scopes", "X-Keygate-Route"]
 
-FORGED = [("X-Request-Id", "req_forged"), ("x-request-id", "req_again")] + [
+FORGED = [("X-Request-Id", "req_forged"), ("x-request-id", "req_again"),
+          ("X-Client-Request-Id", "forged")] + [
     (name, "forged") for name in IDENTITY] + [
     (name.lower(), "again") for name in IDENTITY] + [
     (name.replace("-", "_"), "underscore") for name in IDENTITY]
@@ -21,6 +22,15 @@ REQUEST_ID = re.compile(r"req_[0-9A-HJKMNP-TV-Z]{26}")
 
 PROXY = """include %%ROOT%%/conf/keygate_proxy_params;
             proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%;"""
+
+ONE_BY_ONE = "".join(f"proxy_set_header {name} ${variable};"
+                     for name, variable in {
+    "X-Request-Id": "keygate_request_id",
+    "X-Client-Request-Id": "keygate_client_request_id",
+    "X-Keygate-Org": "keygate_org", "X-Keygate-Key-Id": "keygate_key_id",
+    "X-Keygate-Mode": "keygate_mode", "X-Keygate-Scopes": "keygate_scopes",
+    "X-Keygate-Route": "keygate_route",
+    "Authorization": "keygate_upstream_authorization"}.items())
 
 GATE = {
     "locations": f"""
@@ -31,6 +41,10 @@ GATE = {
         location = /v1/customers {{
             include %%ROOT%%/conf/keygate_proxy_params;
             proxy_pass http://127.0.0.1:1;
+        }}
+        location = /v1/tracking/7 {{ {ONE_BY_ONE}
+            proxy_ignore_client_abort on;
+            proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%;
         }}""",
 }
 
@@ -66,6 +80,29 @@ def test_identity_goes_in(gate, upstream, mode):
     assert identity(upstream.requests[0]) == [
         [key.org], [key.id], [mode], ["tracking:* loads:read"],
         ["GET /v1/loads/:id"]]
+
+
+def test_each_from_its_own_variable(gate, upstream):
+    key = gate.key(scopes=["tracking:*", "loads:read"])
+    answer = gate.get("/v1/tracking/7", key=key,
+                      headers={"X-Request-Id": "mine"})
+
+    seen = upstream.requests[0]
+    assert identity(seen) == [
+        [key.org], [key.id], ["test"], ["tracking:* loads:read"],
+        ["GET /v1/tracking/:loadId"]]
+    assert seen.all("X-Request-Id") == [answer.get("X-Request-Id")]
+    assert seen.all("X-Client-Request-Id") == ["mine"]
+    assert seen.all("Authorization") == []
+
+
+def test_a_caller_s_own_id_goes_in_beside(gate, upstream):
+    key = gate.key()
+    gate.get("/v1/loads", key=key, headers={"X-Request-Id": "mine:1"})
+    gate.get("/v1/loads", key=key, headers={"X-Request-Id": "two words"})
+
+    assert [seen.all("X-Client-Request-Id") for seen in upstream.requests] \
+        == [["mine:1"], []]
 
 
 def test_what_a_caller_forges_goes_out(gate, upstream):

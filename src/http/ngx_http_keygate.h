@@ -414,6 +414,32 @@ ngx_int_t ngx_http_keygate_refuse_scope(ngx_http_request_t *r,
 ngx_int_t ngx_http_keygate_variables(ngx_conf_t *cf);
 
 
+/* ngx_http_keygate_upstream.c */
+
+/*
+ * The value of X-Request-Id for the upstream with the lines of the other
+ * headers behind it, of the request's pool.  NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_keygate_upstream_headers(ngx_http_request_t *r,
+    ngx_str_t *headers);
+
+/* 1 where nobody is to be told whose key it is. */
+ngx_uint_t ngx_http_keygate_hides(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+/*
+ * What the caller calls the request itself, for its own support: empty when it
+ * says nothing, or twice, or what could mean something in a log or a header.
+ */
+ngx_str_t ngx_http_keygate_client_request_id(ngx_http_request_t *r);
+
+/*
+ * What the upstream gets as Authorization: nothing, since the caller's key is
+ * the gate's; but all of it in dry_run, where the upstream still checks.
+ */
+ngx_str_t ngx_http_keygate_upstream_authorization(ngx_http_request_t *r);
+
+
 /* ngx_http_keygate_limit_apply.c */
 
 /*

@@ -20,6 +20,8 @@ static ngx_int_t ngx_http_keygate_variable_error(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_keygate_variable_authorization(
     ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_keygate_variable_headers(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static void ngx_http_keygate_value(ngx_http_variable_value_t *v,
     ngx_str_t *value);
 
@@ -107,6 +109,15 @@ ngx_http_keygate_variables(ngx_conf_t *cf)
 
     v->get_handler = ngx_http_keygate_variable_authorization;
 
+    ngx_str_set(&name, "keygate_upstream_headers");
+
+    v = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+    if (v == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->get_handler = ngx_http_keygate_variable_headers;
+
     return NGX_OK;
 }
 
@@ -115,18 +126,14 @@ static ngx_int_t
 ngx_http_keygate_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     uintptr_t data)
 {
-    ngx_str_t                     value;
-    ngx_http_keygate_ctx_t       *ctx;
-    ngx_http_keygate_loc_conf_t  *lcf;
+    ngx_str_t                value;
+    ngx_http_keygate_ctx_t  *ctx;
 
     ctx = ngx_http_keygate_ctx(r);
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
-
-    /* In dry_run a key that would be refused must not become an identity. */
 
     if (ctx == NULL
-        || (ctx->denied && lcf->mode == NGX_HTTP_KEYGATE_DRY_RUN
-            && ngx_http_keygate_vars[data].identity))
+        || (ngx_http_keygate_vars[data].identity
+            && ngx_http_keygate_hides(r, ctx)))
     {
         v->not_found = 1;
         return NGX_OK;
@@ -162,31 +169,18 @@ ngx_http_keygate_variable_request_id(ngx_http_request_t *r,
 }
 
 
-/*
- * What the caller calls the request itself, for its own support: only of
- * characters that mean nothing in a log or a header, and only when there is
- * one.
- */
-
 static ngx_int_t
 ngx_http_keygate_variable_client_request_id(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_uint_t        n;
-    ngx_table_elt_t  *h;
-
-    static ngx_str_t  name = ngx_string("X-Request-Id");
+    ngx_str_t  value;
 
     (void) data;
 
-    h = ngx_http_keygate_header_in(r->main, &name, &n);
+    value = ngx_http_keygate_client_request_id(r);
+    ngx_http_keygate_value(v, &value);
 
-    if (n != 1 || !kg_request_id_valid(ngx_http_keygate_kg(&h->value))) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    ngx_http_keygate_value(v, &h->value);
+    v->not_found = (value.len == 0);
 
     return NGX_OK;
 }
@@ -239,26 +233,31 @@ ngx_http_keygate_variable_error(ngx_http_request_t *r,
 }
 
 
-/*
- * What the upstream gets as Authorization: nothing, since the caller's key is
- * the gate's; but all of it in dry_run, where the upstream still checks.
- */
-
 static ngx_int_t
 ngx_http_keygate_variable_authorization(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_str_t                     value;
-    ngx_http_keygate_loc_conf_t  *lcf;
+    ngx_str_t  value;
 
     (void) data;
 
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+    value = ngx_http_keygate_upstream_authorization(r);
+    ngx_http_keygate_value(v, &value);
 
-    ngx_str_null(&value);
+    return NGX_OK;
+}
 
-    if (lcf->mode != NGX_HTTP_KEYGATE_ON && r->headers_in.authorization) {
-        value = r->headers_in.authorization->value;
+
+static ngx_int_t
+ngx_http_keygate_variable_headers(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t  value;
+
+    (void) data;
+
+    if (ngx_http_keygate_upstream_headers(r, &value) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     ngx_http_keygate_value(v, &value);
