@@ -3,10 +3,10 @@
  * The zone: sharded tables of records in shared memory.  See kg_zone.h, and
  * kg_zone_int.h for the layout.
  *
- * The name of an entry is hashed with MurmurHash2: the low bits choose the
- * shard, the rest the bucket.  Names of keys are HMACs and those of
- * organisations are found only through a key that exists, so nobody outside
- * can aim at a bucket.
+ * Of the hash of an entry's name the low bits choose the shard, the rest the
+ * bucket.  It is a piece of the name of a key, which is an HMAC, and
+ * MurmurHash2 of an organisation's, which is found only through a key that
+ * exists: so nobody outside can aim at a bucket.
  */
 
 #include "kg_digest.h"
@@ -215,7 +215,7 @@ kg_zone_lookup(kg_zone_t *zone, kg_zone_entry_t *entry, ngx_msec_t now,
     kg_zone_node_t   *node;
     kg_zone_shard_t  *shard;
 
-    hash = kg_zone_hash(&entry->name);
+    hash = kg_zone_hash(entry->kind, &entry->name);
     shard = kg_zone_shard(zone, hash);
     room = KG_ZONE_COPY;
 
@@ -293,7 +293,7 @@ kg_zone_fill(kg_zone_t *zone, kg_zone_entry_t *entry, const ngx_str_t *packed,
         return;
     }
 
-    hash = kg_zone_hash(&entry->name);
+    hash = kg_zone_hash(entry->kind, &entry->name);
     shard = kg_zone_shard(zone, hash);
     blocks = kg_zone_blocks(entry->name.len + len);
 
@@ -350,7 +350,7 @@ kg_zone_invalidate(kg_zone_t *zone, kg_zone_kind_t kind, const ngx_str_t *name)
     kg_zone_node_t  **where;
     kg_zone_shard_t  *shard;
 
-    hash = kg_zone_hash(name);
+    hash = kg_zone_hash(kind, name);
     shard = kg_zone_shard(zone, hash);
 
     kg_zone_lock(shard);

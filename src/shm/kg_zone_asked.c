@@ -33,7 +33,7 @@ kg_zone_ask(kg_zone_t *zone, kg_zone_entry_t *entry, ngx_msec_t now,
         return 1;
     }
 
-    hash = kg_zone_hash(&entry->name);
+    hash = kg_zone_hash(entry->kind, &entry->name);
     shard = kg_zone_shard(zone, hash);
 
     kg_zone_lock(shard);
@@ -71,7 +71,7 @@ kg_zone_asked(kg_zone_t *zone, const kg_zone_entry_t *entry, ngx_msec_t now)
     ngx_pid_t         pid;
     kg_zone_shard_t  *shard;
 
-    hash = kg_zone_hash(&entry->name);
+    hash = kg_zone_hash(entry->kind, &entry->name);
     shard = kg_zone_shard(zone, hash);
 
     kg_zone_lock(shard);
@@ -91,7 +91,7 @@ kg_zone_answered(kg_zone_t *zone, const kg_zone_entry_t *entry)
     kg_zone_asked_t  *asked;
     kg_zone_shard_t  *shard;
 
-    hash = kg_zone_hash(&entry->name);
+    hash = kg_zone_hash(entry->kind, &entry->name);
     shard = kg_zone_shard(zone, hash);
 
     kg_zone_lock(shard);

@@ -21,7 +21,7 @@
 
 
 /* To change with anything below. */
-#define KG_ZONE_LAYOUT      8
+#define KG_ZONE_LAYOUT      9
 
 #define KG_ZONE_SHARDS      64
 #define KG_ZONE_SPIN        2048
@@ -57,7 +57,7 @@ struct kg_zone_node_s {
 /* A mark: this process asks Redis; see kg_zone_asked.c. */
 
 typedef struct {
-    uint32_t            hash;           /* of the entry's name */
+    uint32_t            hash;           /* kg_zone_hash() of the entry */
     ngx_pid_t           pid;            /* 0: free */
     ngx_atomic_uint_t   generation;     /* of the shard, when it asked */
     ngx_msec_t          until;          /* ms: the answer comes before */
@@ -187,10 +187,20 @@ kg_zone_unlock(kg_zone_shard_t *shard)
 }
 
 
+/* The name of a key is a digest, of which any part is as good a hash. */
+
 static ngx_inline uint32_t
-kg_zone_hash(const ngx_str_t *name)
+kg_zone_hash(kg_zone_kind_t kind, const ngx_str_t *name)
 {
-    return ngx_murmur_hash2(name->data, name->len);
+    uint32_t  hash;
+
+    if (kind != KG_ZONE_KEY || name->len < sizeof(hash)) {
+        return ngx_murmur_hash2(name->data, name->len);
+    }
+
+    ngx_memcpy(&hash, name->data, sizeof(hash));
+
+    return hash;
 }
 
 

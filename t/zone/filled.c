@@ -84,7 +84,7 @@ shard_of(ngx_uint_t n)
 
     entry = entry_of(n);
 
-    return kg_zone_shard(zone, kg_zone_hash(&entry.name));
+    return kg_zone_shard(zone, kg_zone_hash(entry.kind, &entry.name));
 }
 
 
@@ -130,7 +130,7 @@ holds(ngx_uint_t n)
     kg_zone_shard_t  *shard;
 
     entry = entry_of(n);
-    hash = kg_zone_hash(&entry.name);
+    hash = kg_zone_hash(entry.kind, &entry.name);
     shard = kg_zone_shard(zone, hash);
 
     for (node = shard->buckets[(hash / KG_ZONE_SHARDS)
