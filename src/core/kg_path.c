@@ -27,6 +27,14 @@ kg_hex_digit(unsigned char c)
 }
 
 
+/* The bytes of a segment to look at: of an escape, and that no path may have. */
+static const unsigned char  kg_path_special[256] = {
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    [' '] = 1, ['#'] = 1, ['%'] = 1, ['?'] = 1, ['\\'] = 1, [0x7f] = 1
+};
+
+
 /*
  * 1 when the segment is "." or "..", alone or before a ";": some servers take
  * what follows the ";" for a parameter and drop it.
@@ -86,17 +94,11 @@ kg_path_split(const kg_str_t *path, kg_path_t *split)
 
         for ( /* void */ ; p < end && *p != '/'; p++, segment->len++) {
 
-            if (*p <= 0x20 || *p == 0x7f || *p == '\\' || *p == '#'
-                || *p == '?')
-            {
-                return KG_INVALID;
-            }
-
-            if (*p != '%') {
+            if (!kg_path_special[*p]) {
                 continue;
             }
 
-            if (end - p < 3) {
+            if (*p != '%' || end - p < 3) {
                 return KG_INVALID;
             }
 
