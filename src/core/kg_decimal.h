@@ -14,12 +14,12 @@
 static inline unsigned char *
 kg_put_decimal(unsigned char *p, uint64_t n)
 {
-    uint64_t        rest;
+    uint64_t        power;
     unsigned char  *end;
 
     end = p + 1;
 
-    for (rest = n / 10; rest > 0; rest /= 10) {
+    for (power = 10; n >= power && end - p < 20; power *= 10) {
         end++;
     }
 
