@@ -314,6 +314,16 @@ ngx_int_t ngx_http_keygate_deny(ngx_http_keygate_ctx_t *ctx,
 ngx_int_t ngx_http_keygate_key_valid(ngx_http_keygate_ctx_t *ctx);
 
 
+/* ngx_http_keygate_digest.c */
+
+/*
+ * The digest of ctx->token into ctx->digest: by the pepper that ctx->pepper
+ * counts, or by none of a legacy one.  KG_OK or KG_ERROR.
+ */
+kg_rc_t ngx_http_keygate_digest(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
+
+
 /* ngx_http_keygate_lookup.c */
 
 /*

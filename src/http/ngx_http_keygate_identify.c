@@ -38,8 +38,6 @@ static ngx_int_t ngx_http_keygate_find_org(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_unknown(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
-static kg_rc_t ngx_http_keygate_digest(ngx_http_keygate_ctx_t *ctx,
-    ngx_http_keygate_main_conf_t *mcf);
 static kg_rc_t ngx_http_keygate_token_shape(ngx_http_keygate_main_conf_t *mcf,
     ngx_str_t *token, kg_mode_t *mode);
 static ngx_uint_t ngx_http_keygate_maybe_legacy(ngx_http_keygate_ctx_t *ctx,
@@ -429,7 +427,7 @@ ngx_http_keygate_want_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
     name.data = ctx->digest;
 
     do {
-        if (ngx_http_keygate_digest(ctx, mcf) != KG_OK) {
+        if (ngx_http_keygate_digest(r, ctx) != KG_OK) {
             return NGX_ERROR;
         }
 
@@ -501,37 +499,6 @@ ngx_http_keygate_deny(ngx_http_keygate_ctx_t *ctx, kg_error_code_t code,
     }
 
     return NGX_DECLINED;
-}
-
-
-/* The name of the key's record: by a pepper, or for legacy=sha256 by none. */
-
-static kg_rc_t
-ngx_http_keygate_digest(ngx_http_keygate_ctx_t *ctx,
-    ngx_http_keygate_main_conf_t *mcf)
-{
-    kg_sha_t      *sha;
-    kg_pepper_t  **peppers;
-
-    if (!ctx->legacy) {
-        peppers = mcf->peppers.elts;
-
-        return kg_pepper_digest(peppers[ctx->pepper],
-                                ngx_http_keygate_kg(&ctx->token),
-                                ctx->digest);
-    }
-
-    sha = kg_sha_create();
-    if (sha == NULL) {
-        return KG_ERROR;
-    }
-
-    if (kg_sha_update(sha, ctx->token.data, ctx->token.len) != KG_OK) {
-        kg_sha_free(sha);
-        return KG_ERROR;
-    }
-
-    return kg_sha_final(sha, ctx->digest);
 }
 
 
