@@ -58,12 +58,18 @@ typedef struct {
 } kg_limit_work_t;
 
 
-/* Whole numbers below 2^53, as Lua's math has them, without libm. */
+/* Whole numbers as Lua's math has them, without libm. */
 
 static inline double
 kg_limit_floor(double x)
 {
     double  whole;
+
+    /* From 2^53 on there is nothing but whole numbers. */
+
+    if (x >= 9007199254740992.0 || x <= -9007199254740992.0) {
+        return x;
+    }
 
     whole = (double) (int64_t) x;
 
