@@ -74,7 +74,10 @@ ngx_http_keygate_asking_submit(ngx_http_keygate_asking_t *asking,
     } else {
         cmd.script = KG_SCRIPT_LIMIT;
         cmd.argc = n + (arg[1].len ? 2 : 1);
-        cmd.late = ngx_http_keygate_asking_late;
+
+        /* With no more than one request nothing is leased. */
+
+        cmd.late = arg[1].len ? ngx_http_keygate_asking_late : NULL;
     }
 
     cmd.nkeys = n + asking->claims;
@@ -145,9 +148,7 @@ ngx_http_keygate_asking_read(ngx_http_keygate_asking_t *asking,
 static void
 ngx_http_keygate_asking_late(kg_redis_op_t *op)
 {
-    /* With no more than one request nothing was leased. */
-
-    if (op->status == KG_REDIS_REPLY && op->argc >= 3) {
+    if (op->status == KG_REDIS_REPLY) {
         ngx_http_keygate_asking_hand_back(op, op->reply, op->argc - 2,
                                          &op->argv[op->argc - 2]);
     }
