@@ -36,6 +36,12 @@ def test_a_warm_lookup_takes_one_lock_of_one_shard(records):
     check_run(records, "locks")
 
 
+def test_a_change_keeps_out_what_redis_said_before_it(records):
+    """But not what a node counted itself, which is lost then and admitted
+    again."""
+    check_run(records, "changed")
+
+
 @pytest.mark.parametrize("megabytes", [16, 64, 320])
 def test_a_typical_key_costs_at_most_256_bytes(records, megabytes):
     """Of the whole zone, with all else that is in it."""

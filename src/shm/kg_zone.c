@@ -301,7 +301,11 @@ kg_zone_fill(kg_zone_t *zone, kg_zone_entry_t *entry, const ngx_str_t *packed,
 
     where = kg_zone_find(zone, shard, entry->kind, &entry->name, hash);
 
-    if (shard->generation != entry->generation) {
+    /* What the node counts itself no change in Redis makes untrue. */
+
+    if (shard->generation != entry->generation
+        && entry->kind != KG_ZONE_LOCAL)
+    {
         kg_zone_unlock(shard);
         return;
     }

@@ -76,8 +76,9 @@ ngx_int_t kg_zone_lookup(kg_zone_t *zone, kg_zone_entry_t *entry,
 
 /*
  * Caches what Redis said: packed, or its absence when packed is NULL.  Makes
- * room by dropping what was used least recently.  Does nothing when the
- * shard's generation is no longer entry->generation, or there is no room.
+ * room by dropping what was used least recently.  Does nothing when there is
+ * no room, or when the shard's generation is no longer entry->generation: but
+ * KG_ZONE_LOCAL is the node's own, which no change in Redis makes untrue.
  */
 void kg_zone_fill(kg_zone_t *zone, kg_zone_entry_t *entry,
     const ngx_str_t *packed, ngx_msec_t now);

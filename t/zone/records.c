@@ -7,6 +7,7 @@
  *     records absences     absences have their share, and no more
  *     records full         a full zone goes on, and says so once a minute
  *     records locks        locks taken by a lookup
+ *     records changed      what a change that comes meanwhile keeps out
  *     records room MB      bytes of such a zone for each typical key
  */
 
@@ -226,6 +227,50 @@ test_locks(void)
 }
 
 
+/*
+ * A change of a record of the shard, between a lookup and what it fills
+ * in: what Redis said may be of before it, what the node counted itself is not.
+ */
+
+static void
+test_changed(void)
+{
+    ngx_uint_t       i;
+    ngx_str_t        packed, other;
+    kg_zone_entry_t  entry;
+
+    static const struct {
+        kg_zone_kind_t  kind;
+        ngx_uint_t      stays;
+    } cases[] = {
+        { KG_ZONE_KEY, 0 },
+        { KG_ZONE_LOCAL, 1 }
+    };
+
+    for (i = 0; i < 2; i++) {
+        make_zone(MB);
+        watched();
+
+        entry = entry_of(7);
+        entry.kind = cases[i].kind;
+
+        check(kg_zone_lookup(zone, &entry, ngx_current_msec, NULL) == NGX_OK);
+        check(!entry.found);
+
+        /* No such record is there: the shard's generation moves all the same. */
+
+        other = entry.name;
+        kg_zone_invalidate(zone, cases[i].kind, &other);
+
+        ngx_str_set(&packed, "counted");
+        kg_zone_fill(zone, &entry, &packed, ngx_current_msec);
+
+        check(kg_zone_lookup(zone, &entry, ngx_current_msec, NULL) == NGX_OK);
+        check(entry.found == cases[i].stays);
+    }
+}
+
+
 static void
 test_room(int mb)
 {
@@ -261,12 +306,15 @@ main(int argc, char **argv)
     } else if (strcmp(name, "locks") == 0) {
         test_locks();
 
+    } else if (strcmp(name, "changed") == 0) {
+        test_changed();
+
     } else if (strcmp(name, "room") == 0 && argc == 3) {
         test_room(atoi(argv[2]));
 
     } else {
         fprintf(stderr, "usage: records lru | absences | full | locks | "
-                        "room MB\n");
+                        "changed | room MB\n");
         return 2;
     }
 
