@@ -505,6 +505,15 @@ ngx_http_keygate_conf_starts(const ngx_str_t *param, const char *prefix)
 }
 
 
+ngx_int_t
+ngx_http_keygate_conf_duplicate(ngx_conf_t *cf, const ngx_str_t *param)
+{
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "duplicate parameter \"%V\"",
+                       param);
+    return NGX_ERROR;
+}
+
+
 ssize_t
 ngx_http_keygate_conf_file(const ngx_str_t *name, u_char *buf, size_t size,
     ngx_file_info_t *fi)

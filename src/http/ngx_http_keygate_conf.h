@@ -367,6 +367,10 @@ char *ngx_http_keygate_conf_time(ngx_conf_t *cf, ngx_str_t *param,
 ngx_uint_t ngx_http_keygate_conf_starts(const ngx_str_t *param,
     const char *prefix);
 
+/* Says that a parameter is there twice.  NGX_ERROR, for the caller to return. */
+ngx_int_t ngx_http_keygate_conf_duplicate(ngx_conf_t *cf,
+    const ngx_str_t *param);
+
 /*
  * Reads at most size bytes of a regular file into buf: how many, 0 for one that
  * is none, NGX_ERROR with errno when it cannot be opened or read.

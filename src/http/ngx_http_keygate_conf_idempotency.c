@@ -33,8 +33,6 @@ static ngx_int_t ngx_http_keygate_conf_durable(ngx_conf_t *cf,
 static ngx_int_t ngx_http_keygate_conf_outcomes(ngx_conf_t *cf,
     ngx_http_keygate_idem_conf_t *idem, ngx_str_t *param,
     ngx_http_keygate_outcome_t outcome);
-static ngx_int_t ngx_http_keygate_conf_duplicate(ngx_conf_t *cf,
-    ngx_str_t *param);
 static char *ngx_http_keygate_conf_write(ngx_conf_t *cf,
     const ngx_http_keygate_idem_conf_t *from, ngx_http_keygate_route_t *route);
 
@@ -334,15 +332,6 @@ ngx_http_keygate_conf_outcomes(ngx_conf_t *cf,
 
         p = comma + 1;
     }
-}
-
-
-static ngx_int_t
-ngx_http_keygate_conf_duplicate(ngx_conf_t *cf, ngx_str_t *param)
-{
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "duplicate parameter \"%V\"",
-                       param);
-    return NGX_ERROR;
 }
 
 

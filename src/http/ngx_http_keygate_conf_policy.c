@@ -77,10 +77,20 @@ ngx_http_keygate_conf_policy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             rv = ngx_http_keygate_conf_burst(cf, &value[i], policy);
 
         } else if (ngx_strcmp(value[i].data, "exact") == 0) {
+            if (policy->exact) {
+                (void) ngx_http_keygate_conf_duplicate(cf, &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
             policy->exact = 1;
             continue;
 
         } else if (ngx_strcmp(value[i].data, "dry_run") == 0) {
+            if (policy->dry_run) {
+                (void) ngx_http_keygate_conf_duplicate(cf, &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
             policy->dry_run = 1;
             continue;
 
@@ -198,6 +208,13 @@ ngx_http_keygate_conf_by(ngx_conf_t *cf, ngx_str_t *param,
             return NGX_CONF_ERROR;
         }
 
+        if (policy->by & all[i].by) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate \"%V\" in \"%V\"", &all[i].name,
+                               param);
+            return NGX_CONF_ERROR;
+        }
+
         policy->by |= all[i].by;
 
     next:
@@ -215,7 +232,7 @@ static ngx_int_t
 ngx_http_keygate_conf_by_variable(ngx_conf_t *cf, u_char *name, size_t len,
     ngx_http_keygate_policy_t *policy)
 {
-    ngx_int_t  *index;
+    ngx_int_t  *index, *other;
     ngx_str_t   variable;
 
     policy->by |= NGX_HTTP_KEYGATE_BY_VARIABLE;
@@ -237,7 +254,19 @@ ngx_http_keygate_conf_by_variable(ngx_conf_t *cf, u_char *name, size_t len,
 
     *index = ngx_http_get_variable_index(cf, &variable);
 
-    return (*index == NGX_ERROR) ? NGX_ERROR : NGX_OK;
+    if (*index == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    for (other = policy->variables->elts; other < index; other++) {
+        if (*other == *index) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate \"$%V\" in \"by=\"", &variable);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 
