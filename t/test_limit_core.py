@@ -118,3 +118,19 @@ def test_they_take_a_changed_rate_alike(redis, lib, text, first, second,
         policy = [first, second][i % 2]
         assert core([policy], **step) == script([policy], **step)
         assert core.state() == script.state()
+
+
+def test_they_take_a_large_debt_to_a_slow_rate_alike(redis, lib, text):
+    """A thousand million requests of debt, each of which comes to count as a
+    day: in microseconds more than 64 bits hold."""
+    fast = Policy(10 ** 9, 86400, burst=10 ** 9)
+    slow = Policy(1, 86400, burst=10 ** 9)
+    script = limits.Script(redis, lib, text, clock=True)
+    core = limits.Core(lib, 1)
+
+    for policy, asked in [(fast, dict(debt=10 ** 9)), (slow, {}), (slow, {})]:
+        answer = script([policy], **asked)
+        assert core([policy], **asked) == answer
+        assert core.state() == script.state()
+
+    assert answer.granted == 0 and answer.left == [0]

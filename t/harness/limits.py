@@ -82,9 +82,12 @@ class _State(ctypes.Structure):
 
 
 def library(folder):
-    """src/core's limits, compiled for this process; folder is scratch."""
+    """src/core's limits, compiled for this process, which what C leaves
+    undefined ends; folder is scratch."""
     path = folder / "limit.so"
     subprocess.run(["gcc", "-std=c11", "-O1", "-shared", "-fPIC",
+                    "-fsanitize=undefined", "-fsanitize=float-cast-overflow",
+                    "-fsanitize-undefined-trap-on-error",
                     f"-I{ROOT / 'src/core'}", *map(str, SOURCES),
                     "-o", str(path)], check=True)
     lib = ctypes.CDLL(str(path))
