@@ -256,6 +256,12 @@ ngx_int_t ngx_http_keygate_refuse_as(ngx_http_request_t *r,
 ngx_str_t ngx_http_keygate_name(ngx_pool_t *pool, const kg_redis_conf_t *conf,
     const char *kind, const ngx_str_t *slot, const ngx_str_t *rest);
 
+/* The same up to the rest: its length, and written at p, where it ends. */
+size_t ngx_http_keygate_name_len(const kg_redis_conf_t *conf,
+    const char *kind, const ngx_str_t *slot);
+u_char *ngx_http_keygate_name_put(u_char *p, const kg_redis_conf_t *conf,
+    const char *kind, const ngx_str_t *slot);
+
 /*
  * The next of a list of headers, or NULL; begun with the list's part and 0.
  * Those with hash 0 are there too.
@@ -475,6 +481,9 @@ ngx_int_t ngx_http_keygate_apply_policy(ngx_pool_t *pool,
     const kg_key_t *key, const kg_org_t *org, const ngx_str_t *route,
     ngx_http_keygate_policy_t *policy, ngx_http_keygate_applied_t *applied);
 
+/* Once its policies are applied: who spends from the same states. */
+void ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx);
+
 
 /* ngx_http_keygate_limit.c */
 
@@ -492,9 +501,6 @@ void ngx_http_keygate_limit_dry(ngx_http_keygate_ctx_t *ctx,
 
 
 /* ngx_http_keygate_limit_ask.c */
-
-/* Once its policies are applied: who spends from the same states. */
-void ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx);
 
 /*
  * Charges a request whose policies are applied: NGX_OK, it is admitted, or

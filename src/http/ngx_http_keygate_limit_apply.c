@@ -11,6 +11,7 @@
 
 #include "ngx_http_keygate.h"
 #include "kg_decimal.h"
+#include "kg_limit_bytes.h"
 #include "kg_zone_failures.h"
 
 
@@ -116,10 +117,13 @@ ngx_http_keygate_apply_policy(ngx_pool_t *pool,
     const kg_key_t *key, const kg_org_t *org, const ngx_str_t *route,
     ngx_http_keygate_policy_t *policy, ngx_http_keygate_applied_t *applied)
 {
-    u_char     *p;
-    size_t      len;
-    ngx_str_t   rest;
-    u_char      digest[KG_DIGEST_LEN];
+    u_char                 *p;
+    const kg_redis_conf_t  *conf;
+    u_char                  digest[KG_DIGEST_LEN];
+
+    static const char  kind[] = "limit";
+
+    conf = mcf->redis[NGX_HTTP_KEYGATE_LIMITS];
 
     applied->policy = policy;
 
@@ -128,19 +132,23 @@ ngx_http_keygate_apply_policy(ngx_pool_t *pool,
     kg_limit_policy(&applied->limit, &applied->rate, policy->burst);
     applied->limit.dry = policy->dry_run;
 
-    len = sizeof("::") - 1 + policy->name.len + NGX_INT32_LEN
-          + sizeof(":k=") - 1 + key->id.len
-          + sizeof(":m=live") - 1
-          + sizeof(":a=") - 1 + NGX_INT64_LEN
-          + sizeof(":v=") - 1 + 2 * NGX_HTTP_KEYGATE_BY_HASH
-          + sizeof(":r=") - 1 + route->len;
-
-    rest.data = ngx_pnalloc(pool, len);
-    if (rest.data == NULL) {
+    p = ngx_pnalloc(pool, ngx_http_keygate_name_len(conf, kind,
+                                             ngx_http_keygate_ngx(&key->org))
+                          + sizeof("::") - 1 + policy->name.len
+                          + NGX_INT32_LEN
+                          + sizeof(":k=") - 1 + key->id.len
+                          + sizeof(":m=live") - 1
+                          + sizeof(":a=") - 1 + NGX_INT64_LEN
+                          + sizeof(":v=") - 1 + 2 * NGX_HTTP_KEYGATE_BY_HASH
+                          + sizeof(":r=") - 1 + route->len);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    p = rest.data;
+    applied->state.data = p;
+
+    p = ngx_http_keygate_name_put(p, conf, kind,
+                                  ngx_http_keygate_ngx(&key->org));
     *p++ = ':';
     p = ngx_cpymem(p, policy->name.data, policy->name.len);
 
@@ -182,15 +190,9 @@ ngx_http_keygate_apply_policy(ngx_pool_t *pool,
         p = ngx_cpymem(p, route->data, route->len);
     }
 
-    rest.len = p - rest.data;
+    applied->state.len = p - applied->state.data;
 
-    applied->state = ngx_http_keygate_name(pool,
-                                           mcf->redis[NGX_HTTP_KEYGATE_LIMITS],
-                                           "limit",
-                                           ngx_http_keygate_ngx(&key->org),
-                                           &rest);
-
-    return applied->state.data ? NGX_OK : NGX_ERROR;
+    return NGX_OK;
 }
 
 
@@ -270,6 +272,81 @@ ngx_http_keygate_rate_within(const ngx_http_keygate_policy_t *policy,
 
     if (policy->min.requests && kg_rate_cmp(rate, &policy->min) < 0) {
         *rate = policy->min;
+    }
+}
+
+
+/*
+ * Who spends from the same states, and at which rates.
+ *
+ * What is leased at one rate is not for who is held to another at the same
+ * time: a key with a rate of its own for a limit that keys share has a place of
+ * its own.  A rate that changes for all keeps the place, and the lease.
+ */
+
+void
+ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
+{
+    u_char                        *p;
+    uint32_t                       life;
+    kg_rate_t                      own;
+    ngx_str_t                      rate;
+    ngx_uint_t                     i;
+    kg_zone_limits_t              *limits;
+    ngx_http_keygate_applied_t    *applied;
+    ngx_http_keygate_main_conf_t  *mcf;
+    u_char                         numbers[16];
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
+    limits = &ctx->limits;
+
+    limits->rates = 0;
+    limits->n = ctx->napplied;
+    limits->cost = ctx->route->cost;
+    limits->life = 1000000;
+    limits->shared = 0;
+
+    kg_zone_limits_begin(mcf->zone, limits->name);
+
+    for (i = 0; i < limits->n; i++) {
+        applied = &ctx->applied[i];
+
+        p = kg_put32(numbers, limits->rates);
+        p = kg_put32(p, applied->limit.limit);
+        p = kg_put32(p, applied->rate.requests << 1 | applied->limit.dry);
+        p = kg_put32(p, applied->rate.window);
+
+        limits->rates = ngx_murmur_hash2(numbers, p - numbers);
+
+        kg_zone_limits_state(limits->name, &applied->state);
+
+        life = applied->policy->exact ? 0 : kg_limit_life(&applied->limit);
+        limits->life = ngx_min(limits->life, life);
+
+        if (applied->policy->by & NGX_HTTP_KEYGATE_BY_KEY) {
+            continue;
+        }
+
+        limits->shared = 1;
+
+        if (kg_limits_find(&ctx->key.limits,
+                           ngx_http_keygate_kg(&applied->policy->name), &own)
+            == KG_OK)
+        {
+            /* The name of a bucket's state has no window. */
+
+            p = kg_put32(numbers, applied->rate.requests);
+            p = kg_put32(p, applied->rate.window);
+
+            rate.data = numbers;
+            rate.len = p - numbers;
+
+            kg_zone_limits_state(limits->name, &rate);
+        }
+    }
+
+    if (limits->n > KG_ZONE_LIMITS_POLICIES) {
+        limits->life = 0;
     }
 }
 

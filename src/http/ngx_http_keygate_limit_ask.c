@@ -15,7 +15,6 @@
 
 #include "ngx_http_keygate_idempotency.h"
 #include "ngx_http_keygate_limit.h"
-#include "kg_limit_bytes.h"
 
 
 #define NGX_HTTP_KEYGATE_ASKS  256      /* buckets of those there are */
@@ -110,81 +109,6 @@ ngx_http_keygate_monotonic(void)
     (void) clock_gettime(CLOCK_MONOTONIC, &ts);
 
     return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-
-/*
- * Who spends from the same states, and at which rates.
- *
- * What is leased at one rate is not for who is held to another at the same
- * time: a key with a rate of its own for a limit that keys share has a place of
- * its own.  A rate that changes for all keeps the place, and the lease.
- */
-
-void
-ngx_http_keygate_limits_name(ngx_http_keygate_ctx_t *ctx)
-{
-    u_char                        *p;
-    uint32_t                       life;
-    kg_rate_t                      own;
-    ngx_str_t                      rate;
-    ngx_uint_t                     i;
-    kg_zone_limits_t              *limits;
-    ngx_http_keygate_applied_t    *applied;
-    ngx_http_keygate_main_conf_t  *mcf;
-    u_char                         numbers[16];
-
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_keygate_module);
-    limits = &ctx->limits;
-
-    limits->rates = 0;
-    limits->n = ctx->napplied;
-    limits->cost = ctx->route->cost;
-    limits->life = 1000000;
-    limits->shared = 0;
-
-    kg_zone_limits_begin(mcf->zone, limits->name);
-
-    for (i = 0; i < limits->n; i++) {
-        applied = &ctx->applied[i];
-
-        p = kg_put32(numbers, limits->rates);
-        p = kg_put32(p, applied->limit.limit);
-        p = kg_put32(p, applied->rate.requests << 1 | applied->limit.dry);
-        p = kg_put32(p, applied->rate.window);
-
-        limits->rates = ngx_murmur_hash2(numbers, p - numbers);
-
-        kg_zone_limits_state(limits->name, &applied->state);
-
-        life = applied->policy->exact ? 0 : kg_limit_life(&applied->limit);
-        limits->life = ngx_min(limits->life, life);
-
-        if (applied->policy->by & NGX_HTTP_KEYGATE_BY_KEY) {
-            continue;
-        }
-
-        limits->shared = 1;
-
-        if (kg_limits_find(&ctx->key.limits,
-                           ngx_http_keygate_kg(&applied->policy->name), &own)
-            == KG_OK)
-        {
-            /* The name of a bucket's state has no window. */
-
-            p = kg_put32(numbers, applied->rate.requests);
-            p = kg_put32(p, applied->rate.window);
-
-            rate.data = numbers;
-            rate.len = p - numbers;
-
-            kg_zone_limits_state(limits->name, &rate);
-        }
-    }
-
-    if (limits->n > KG_ZONE_LIMITS_POLICIES) {
-        limits->life = 0;
-    }
 }
 
 

@@ -246,13 +246,10 @@ ngx_str_t
 ngx_http_keygate_name(ngx_pool_t *pool, const kg_redis_conf_t *conf,
     const char *kind, const ngx_str_t *slot, const ngx_str_t *rest)
 {
-    size_t      len;
     u_char     *p;
     ngx_str_t   name;
 
-    len = ngx_strlen(kind);
-
-    name.len = conf->ns.len + 1 + len + 2 + slot->len + 1
+    name.len = ngx_http_keygate_name_len(conf, kind, slot)
                + (rest ? rest->len : 0);
 
     name.data = ngx_pnalloc(pool, name.len);
@@ -261,21 +258,39 @@ ngx_http_keygate_name(ngx_pool_t *pool, const kg_redis_conf_t *conf,
         return name;
     }
 
-    /* Of every limited request: ngx_sprintf() would take four times as long. */
-
-    p = ngx_cpymem(name.data, conf->ns.data, conf->ns.len);
-    *p++ = ':';
-    p = ngx_cpymem(p, kind, len);
-    *p++ = ':';
-    *p++ = '{';
-    p = ngx_cpymem(p, slot->data, slot->len);
-    *p++ = '}';
+    p = ngx_http_keygate_name_put(name.data, conf, kind, slot);
 
     if (rest) {
         ngx_memcpy(p, rest->data, rest->len);
     }
 
     return name;
+}
+
+
+size_t
+ngx_http_keygate_name_len(const kg_redis_conf_t *conf, const char *kind,
+    const ngx_str_t *slot)
+{
+    return conf->ns.len + sizeof("::{}") - 1 + ngx_strlen(kind) + slot->len;
+}
+
+
+/* Of every limited request: ngx_sprintf() would take four times as long. */
+
+u_char *
+ngx_http_keygate_name_put(u_char *p, const kg_redis_conf_t *conf,
+    const char *kind, const ngx_str_t *slot)
+{
+    p = ngx_cpymem(p, conf->ns.data, conf->ns.len);
+    *p++ = ':';
+    p = ngx_cpymem(p, kind, ngx_strlen(kind));
+    *p++ = ':';
+    *p++ = '{';
+    p = ngx_cpymem(p, slot->data, slot->len);
+    *p++ = '}';
+
+    return p;
 }
 
 
