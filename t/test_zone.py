@@ -42,6 +42,16 @@ def test_a_change_keeps_out_what_redis_said_before_it(records):
     check_run(records, "changed")
 
 
+def test_names_of_one_hash_are_names_of_their_own(records):
+    """A digest's first bytes are its hash: only the rest tells whose it is."""
+    check_run(records, "names")
+
+
+def test_a_record_is_read_as_it_was_written(records):
+    """Of every length, from all of its blocks."""
+    check_run(records, "bytes")
+
+
 @pytest.mark.parametrize("megabytes", [16, 64, 320])
 def test_a_typical_key_costs_at_most_256_bytes(records, megabytes):
     """Of the whole zone, with all else that is in it."""

@@ -8,6 +8,8 @@
  *     records full         a full zone goes on, and says so once a minute
  *     records locks        locks taken by a lookup
  *     records changed      what a change that comes meanwhile keeps out
+ *     records names        names of one hash are names of their own
+ *     records bytes        a record of every length is read as it was written
  *     records room MB      bytes of such a zone for each typical key
  */
 
@@ -271,6 +273,108 @@ test_changed(void)
 }
 
 
+/* An entry of a name whose first bytes, a key's hash, say nothing. */
+
+static kg_zone_entry_t
+named(u_char *name, size_t len)
+{
+    kg_zone_entry_t  entry;
+
+    ngx_memzero(&entry, sizeof(kg_zone_entry_t));
+
+    entry.kind = KG_ZONE_KEY;
+    entry.name.data = name;
+    entry.name.len = len;
+
+    check(kg_zone_lookup(zone, &entry, ngx_current_msec, NULL) == NGX_OK);
+
+    return entry;
+}
+
+
+/*
+ * Whose digest begins alike is somebody else, wherever in it the difference
+ * is, and whichever block that is in.
+ */
+
+static void
+test_names(void)
+{
+    size_t           len, i, place;
+    ngx_str_t        packed;
+    kg_zone_entry_t  entry;
+    u_char           name[255];
+
+    static const size_t  lengths[] = { 5, 8, 11, 15, 16, 17, 31, 32, 33, 63, 64,
+                                       65, 127, 128, 129, 254, 255 };
+
+    for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        len = lengths[i];
+
+        make_zone(MB);
+        watched();
+
+        for (place = 0; place < len; place++) {
+            name[place] = (u_char) place;
+        }
+
+        entry = named(name, len);
+        ngx_str_set(&packed, "its record");
+        kg_zone_fill(zone, &entry, &packed, ngx_current_msec);
+
+        check(named(name, len).found);
+        check(!named(name, len - 1).found);
+
+        for (place = sizeof(uint32_t); place < len; place++) {
+            name[place] ^= 0x80;
+            check(!named(name, len).found);
+            name[place] ^= 0x80;
+        }
+    }
+}
+
+
+/* No two bytes near one another are alike, so none is of another place. */
+
+static void
+test_bytes(void)
+{
+    size_t           len, i;
+    ngx_str_t        packed;
+    kg_zone_entry_t  entry;
+    u_char           name[32], data[1024];
+
+    make_zone(MB);
+    watched();
+
+    ngx_memset(name, 'n', sizeof(name));
+
+    for (i = 0; i < sizeof(data); i++) {
+        data[i] = (u_char) (i % 251);
+    }
+
+    for (len = 1; len <= sizeof(data); len++) {
+        entry = named(name, sizeof(name));
+
+        packed.data = data;
+        packed.len = len;
+        kg_zone_fill(zone, &entry, &packed, ngx_current_msec);
+
+        /* What is read lies where the one before was. */
+
+        ngx_memset(entry.packed.data, 0xff, sizeof(data) + 1);
+
+        entry = named(name, sizeof(name));
+        check(entry.found);
+        check(entry.packed.len == len);
+        check(ngx_memcmp(entry.packed.data, data, len) == 0);
+        check(entry.packed.data[len] == 0xff);
+    }
+
+    check_whole();
+}
+
+
 static void
 test_room(int mb)
 {
@@ -309,12 +413,18 @@ main(int argc, char **argv)
     } else if (strcmp(name, "changed") == 0) {
         test_changed();
 
+    } else if (strcmp(name, "names") == 0) {
+        test_names();
+
+    } else if (strcmp(name, "bytes") == 0) {
+        test_bytes();
+
     } else if (strcmp(name, "room") == 0 && argc == 3) {
         test_room(atoi(argv[2]));
 
     } else {
         fprintf(stderr, "usage: records lru | absences | full | locks | "
-                        "changed | room MB\n");
+                        "changed | names | bytes | room MB\n");
         return 2;
     }
 
