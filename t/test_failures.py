@@ -334,6 +334,40 @@ def test_legacy_keys_are_known_by_their_sha256(make_gate, upstream):
         ("Authorization", "Bearer old-partner-key-2")]).status == 401
 
 
+@pytest.mark.parametrize("more", ["", " pepper=%%FOLDER%%/former"])
+def test_legacy_keys_may_look_like_ours(make_gate, make_relay, redis, upstream,
+                                        more):
+    """But for the checksum: what the zone does not know under any pepper is
+    then looked up as it is, also when it has to wait for its turn."""
+    relay = make_relay(redis.port)
+    gate = make_gate(keys=LEGACY.replace(" legacy", more + " legacy"),
+                     files={"former": "f" * 40 + "\n"}, redis_url=relay.url,
+                     redis_parameters="command=9s dead=9s", **GATE)
+    tokens = [f"tf_{mode}_{digit * 38}" for mode in ("test", "live")
+              for digit in "aZ0-=~"]
+    for number, token in enumerate(tokens):
+        legacy_key(gate, token, id=f"key_legacy{number}")
+
+    assert unknown(gate, "198.51.100.31", gate.key().token).status == 200
+    relay.freeze()
+    clients = send(gate, "198.51.100.31", tokens)
+    time.sleep(0.1)
+    relay.thaw()
+    assert [client.read().status for client in clients] == [200] * len(tokens)
+
+    for number, token in enumerate(tokens):
+        assert unknown(gate, "198.51.100.31", token).status == 200
+        assert upstream.requests[-1].get("X-Keygate-Key-Id") \
+            == f"key_legacy{number}"
+        assert upstream.requests[-1].get("X-Keygate-Mode") == "live"
+
+    # Others of that look are guesses, each of them one.
+    for digit in "bcdefg"[:RATE]:
+        assert unknown(gate, "198.51.100.31", "tf_test_" + digit * 38
+                       ).status == 401
+    check_refused(unknown(gate, "198.51.100.31", "tf_test_" + "h" * 38))
+
+
 def test_legacy_keys_are_unknown_without_the_word(gate):
     legacy_key(gate, "old-partner-key-3")
     assert unknown(gate, "198.51.100.11", "old-partner-key-3").status == 401
