@@ -4,6 +4,7 @@ it costs nothing of other limits."""
 import pytest
 
 from checks import check_error
+from harness import records
 from harness.ports import wait_for
 from self_calls import (KEYS, MANAGE, PIECES, SELF, Made, manager, other)
 
@@ -62,6 +63,23 @@ def test_a_record_that_is_in_no_index(gate):
     assert answer.status == 200
     assert answer.json()["key"]["id"] == key.id
     assert answer.json()["organisation"]["access"] == "test"
+
+
+@pytest.mark.parametrize("pepper", ["0", "1", "2"])
+def test_a_key_of_any_pepper(make_gate, pepper):
+    """Also when none of the names it may have is in the zone, so that all of
+    them were asked for; and then when its own is."""
+    texts = {name: name * 40 for name in "012"}
+    keys = "".join(f" pepper=%%FOLDER%%/{name}" for name in texts)
+    gate = make_gate(files=texts, **{
+        **PIECES, "keys": f"keygate_keys prefix=tf{keys};"})
+    key = records.make_key(gate.redis.client, texts[pepper].encode(),
+                           gate.org("test"))
+
+    for _ in range(2):
+        answer = gate.get(SELF, key=key)
+        assert answer.status == 200, answer
+        assert answer.json()["key"]["id"] == key.id
 
 
 def test_it_costs_nothing_of_other_limits(gate):

@@ -130,7 +130,7 @@ struct ngx_http_keygate_ctx_s {
     ngx_http_keygate_route_t    *route;
     ngx_str_t                    allow;         /* methods of the path */
     ngx_str_t                    token;         /* points into the request */
-    u_char                       digest[KG_DIGEST_LEN];
+    u_char                       digest[KG_DIGEST_LEN]; /* its record's name */
     ngx_uint_t                   pepper;        /* the next to be tried */
     ngx_http_keygate_wanted_t   *wanted;        /* records looked up */
     ngx_uint_t                   nwanted;

@@ -198,6 +198,13 @@ ngx_http_keygate_fetch_first(ngx_http_keygate_ctx_t *ctx)
 
         if (!wanted->entry.absent) {
             ctx->packed = wanted->entry.packed;
+
+            /* Of several names of a key the last one is there, not this. */
+
+            if (i + 1 < ctx->nwanted) {
+                ngx_memcpy(ctx->digest, wanted->digest, KG_DIGEST_LEN);
+            }
+
             return NGX_OK;
         }
     }
