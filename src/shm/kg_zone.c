@@ -6,7 +6,9 @@
  * Of the hash of an entry's name the low bits choose the shard, the rest the
  * bucket.  It is a piece of the name of a key, which is an HMAC, and
  * MurmurHash2 of an organisation's, which is found only through a key that
- * exists: so nobody outside can aim at a bucket.
+ * exists: so nobody outside can aim at a bucket.  With legacy=sha256 one who
+ * searches for tokens can, and what is found there then are absences, of which
+ * a shard holds no more than their share.
  */
 
 #include "kg_digest.h"
