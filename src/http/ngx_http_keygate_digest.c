@@ -66,12 +66,22 @@ ngx_http_keygate_digest_again(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, const kg_pepper_t *pepper)
 {
     kg_rc_t                   rc;
+    ngx_uint_t                again;
     ngx_http_keygate_last_t  *last;
 
     /* Many connections have one request only. */
 
-    last = (r->connection->requests > 1)
-           ? ngx_http_keygate_last(r->connection) : NULL;
+    again = (r->connection->requests > 1);
+
+#if (NGX_HTTP_V3)
+
+    /* Each stream has a connection of its own, which counts the others'. */
+
+    again = (again && r->http_version != NGX_HTTP_VERSION_30);
+
+#endif
+
+    last = again ? ngx_http_keygate_last(r->connection) : NULL;
 
     if (last && last->len == ctx->token.len
         && CRYPTO_memcmp(last->token, ctx->token.data, last->len) == 0)
