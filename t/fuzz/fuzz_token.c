@@ -11,25 +11,10 @@
 #include "kg_cidr.h"
 #include "kg_rate.h"
 #include "kg_time.h"
-#include "kg_token.h"
+#include "../unit/kg_test_token.h"
 
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-
-/* As the gate has it: the shape, and of what the zone does not know the rest. */
-
-static kg_rc_t
-token_check(const kg_str_t *token, const kg_str_t *prefix, kg_mode_t *mode)
-{
-    if (kg_token_shape(token, prefix, mode) != KG_OK
-        || !kg_token_sound(token))
-    {
-        return KG_INVALID;
-    }
-
-    return KG_OK;
-}
 
 
 static void

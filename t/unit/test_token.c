@@ -6,7 +6,7 @@
 
 #include "kg_test.h"
 
-#include "kg_token.h"
+#include "kg_test_token.h"
 
 
 #define KG_GOOD  "tf_test_0123456789ABCDEFGHIJKLMNOPQRSTUV2UzTmo"
@@ -14,21 +14,6 @@
 
 static const char  kg_digits[] =
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-
-/* As the gate has it: the shape, and of what the zone does not know the rest. */
-
-static kg_rc_t
-token_check(const kg_str_t *token, const kg_str_t *prefix, kg_mode_t *mode)
-{
-    if (kg_token_shape(token, prefix, mode) != KG_OK
-        || !kg_token_sound(token))
-    {
-        return KG_INVALID;
-    }
-
-    return KG_OK;
-}
 
 
 static void
