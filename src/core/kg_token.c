@@ -2,7 +2,7 @@
 /*
  * Tokens and key ids: making them, checking them, showing what may be shown.
  *
- * The checksum is no secret and proves nothing; it only saves a lookup for
+ * The checksum is no secret and proves nothing; it only saves asking Redis for
  * what cannot be a token.  So nothing here needs constant time: the secret is
  * compared by nobody, its digest is looked up.
  */

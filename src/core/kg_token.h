@@ -5,8 +5,8 @@
  *     <prefix>_<mode>_<32 base62 of entropy><6 base62 of CRC-32>
  *
  * The checksum covers everything before it, so that a typo or a flipped mode
- * is refused without a lookup.  The digits are 0-9 A-Z a-z in this order, the
- * checksum is written most significant digit first.
+ * is refused without asking Redis.  The digits are 0-9 A-Z a-z in this order,
+ * the checksum is written most significant digit first.
  */
 
 #ifndef KG_TOKEN_H

@@ -336,7 +336,7 @@ ngx_http_keygate_find_key(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
             return NGX_ERROR;
         }
 
-        /* One that the zone knows is sound, of any other nobody is asked. */
+        /* What the zone knows is sound; of what is not nobody is asked. */
 
         if (rc == NGX_DECLINED && !ctx->legacy
             && !kg_token_sound(ngx_http_keygate_kg(&ctx->token)))

@@ -106,9 +106,7 @@ ngx_http_keygate_upstream_headers(ngx_http_request_t *r, ngx_str_t *headers)
 }
 
 
-/*
- * In dry_run a key that would be refused must not become an identity.
- */
+/* In dry_run a key that would be refused must not become an identity. */
 
 ngx_uint_t
 ngx_http_keygate_hides(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
