@@ -95,3 +95,33 @@ def test_alike(gate, upstream, path):
             assert seen.all("X-Client-Request-Id") == ["mine"]
             assert seen.all("Authorization") == (
                 sent if seen.target in OPEN else [])
+
+
+def identity(seen):
+    """Who calls, as the upstream got it: every value of each header."""
+    return [seen.all(f"X-Keygate-{name}")
+            for name in ("Org", "Key-Id", "Mode", "Scopes")]
+
+
+@pytest.mark.parametrize("end", [b"\r\n ", b"\r\n\t", b"\r", b"\n", b"\r\r\n",
+                                 b"\0", b"\x0b", b"\x0c", b"\x85",
+                                 b"\xe2\x80\xa8"])
+@pytest.mark.parametrize("name", [b"Authorization", b"X-Request-Id"])
+@pytest.mark.parametrize("path", [b"/dry", b"/off"])
+def test_no_value_begins_another_header(gate, upstream, path, name, end):
+    """A value goes on as it came, as far as nginx takes it for one, or the
+    request is refused; what it looks like says nobody's name."""
+    value = b"mine" + end + b"X-Keygate-Org: acme"
+    client = gate.connect()
+    client.send(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\nConnection: close"
+                b"\r\n" + name + b": " + value + b"\r\n\r\n")
+    answer = client.read()
+    client.close()
+
+    assert answer.status == (200 if upstream.requests else 400)
+    for seen in upstream.requests:
+        assert identity(seen) == [[]] * 4
+        assert seen.all("X-Client-Request-Id") in ([], ["mine"])
+        assert seen.all("Authorization") in (
+            [["mine"], [value.decode("latin-1")]]
+            if name == b"Authorization" else [[]])
