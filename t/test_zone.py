@@ -52,6 +52,11 @@ def test_a_record_is_read_as_it_was_written(records):
     check_run(records, "bytes")
 
 
+def test_a_zone_of_another_layout_is_not_used(records):
+    """As when nginx reloads with the module replaced: the reload fails."""
+    check_run(records, "layout")
+
+
 @pytest.mark.parametrize("megabytes", [16, 64, 320])
 def test_a_typical_key_costs_at_most_256_bytes(records, megabytes):
     """Of the whole zone, with all else that is in it."""

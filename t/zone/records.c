@@ -10,6 +10,7 @@
  *     records changed      what a change that comes meanwhile keeps out
  *     records names        names of one hash are names of their own
  *     records bytes        a record of every length is read as it was written
+ *     records layout       a zone of another layout is not used
  *     records room MB      bytes of such a zone for each typical key
  */
 
@@ -259,7 +260,7 @@ test_changed(void)
         check(kg_zone_lookup(zone, &entry, ngx_current_msec, NULL) == NGX_OK);
         check(!entry.found);
 
-        /* No such record is there: the shard's generation moves all the same. */
+        /* There is no such record, but the shard's generation moves. */
 
         other = entry.name;
         kg_zone_invalidate(zone, cases[i].kind, &other);
@@ -375,6 +376,27 @@ test_bytes(void)
 }
 
 
+/*
+ * nginx reloads with the module replaced on disk, and the old zone's memory: it
+ * must not be read as what it is not.  On NGX_ERROR nginx keeps what it has.
+ */
+
+static void
+test_layout(void)
+{
+    make_zone(MB);
+
+    check(shm_zone.init(&shm_zone, zone) == NGX_OK);
+    check(said == 0);
+
+    shm_zone.shm.log = &log_all;
+    shared->layout = KG_ZONE_LAYOUT - 1;
+
+    check(shm_zone.init(&shm_zone, zone) == NGX_ERROR);
+    check(said == 1);
+}
+
+
 static void
 test_room(int mb)
 {
@@ -419,12 +441,15 @@ main(int argc, char **argv)
     } else if (strcmp(name, "bytes") == 0) {
         test_bytes();
 
+    } else if (strcmp(name, "layout") == 0) {
+        test_layout();
+
     } else if (strcmp(name, "room") == 0 && argc == 3) {
         test_room(atoi(argv[2]));
 
     } else {
         fprintf(stderr, "usage: records lru | absences | full | locks | "
-                        "changed | names | bytes | room MB\n");
+                        "changed | names | bytes | layout | room MB\n");
         return 2;
     }
 
