@@ -100,8 +100,7 @@ def logged(gate, target, times=1):
     after the answer, and two workers in either order, so each is waited for
     before the next request is sent."""
     def read():
-        with open(gate.path("vars.log"), encoding="utf-8") as file:
-            lines = [line.rstrip("\n").split("|") for line in file]
+        lines = [line.split("|") for line in gate.access_log("vars.log")]
         return [line for line in lines if line[0] == target]
 
     found = wait_for(lambda: len(read()) >= times and read(), 5, "a log line")

@@ -3,7 +3,6 @@ what it shows.  t/harness/console.py runs its blocks."""
 
 import hashlib
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -286,8 +285,7 @@ def test_move_of_200_partners(make_page, upstream, tmp_path):
     for org in partners:
         assert ask(org) == [200, 201]
         assert upstream.requests[-1].get("X-Api-Key") == partners[org][0]
-    log = pathlib.Path(gate.path("gate.log"))
-    wait_for(lambda: len(log.read_text().splitlines()) == 460, 5, "the log")
+    wait_for(lambda: len(gate.access_log("gate.log")) == 460, 5, "the log")
     page.run(look)
 
     page.console.set("FORGOTTEN", partners["p200"][0])

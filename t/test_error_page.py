@@ -249,11 +249,8 @@ def test_the_log_has_the_code_of_a_page(make_gate, upstream):
                                         "message": "m"}})
     gate.get("/nowhere", key=gate.key())
 
-    def logged():
-        with open(gate.path("code.log"), encoding="ascii") as file:
-            return file.read()
-
-    assert wait_for(logged, 5, "a log line") == "page_says\n"
+    assert wait_for(lambda: gate.access_log("code.log"), 5,
+                    "a log line") == ["page_says"]
 
 
 def test_intercepted_503_with_retry_after_frees_the_key(make_gate, upstream):

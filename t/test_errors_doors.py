@@ -494,9 +494,8 @@ def test_what_no_image_is(make_gate, upstream):
 def ended(gate, target):
     """status, verdict and error of the access log's line about a target."""
     def read():
-        with open(gate.path("ended.log"), encoding="utf-8") as file:
-            return [line.rstrip("\n").split("|")[1:] for line in file
-                    if line.startswith(target + "|")]
+        return [line.split("|")[1:] for line in gate.access_log("ended.log")
+                if line.startswith(target + "|")]
 
     return wait_for(read, 5, f"a log line of {target}")[-1]
 

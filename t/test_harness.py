@@ -52,6 +52,22 @@ def test_sanitizer_cannot_be_announced():
         faults.check("a.c:1:1: runtime error: null pointer", [r"."])
 
 
+def test_half_a_line_is_not_seen_yet(make_gate):
+    """nginx's write of a line shows in two steps at the end of a page."""
+    gate = make_gate()
+    append(gate, ALERT[:20])
+    assert ALERT[:20] not in gate.log()
+    gate.check()
+
+    append(gate, ALERT[20:])
+    assert ALERT in gate.log()
+    with pytest.raises(faults.Fault):
+        gate.end_test()
+
+    gate.write("access.log", "one\ntw")
+    assert gate.access_log() == ["one"]
+
+
 def test_alert_fails_the_test_it_appears_in(make_gate):
     gate = make_gate()
     append(gate, ALERT)

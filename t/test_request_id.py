@@ -22,9 +22,8 @@ GATE = dict(
 def logged(gate, request_id):
     """Every whole line of the log that has the id of an answer."""
     def read():
-        with open(gate.path("ids.log"), encoding="latin-1") as file:
-            return [line for line in file.read().split("\n")
-                    if request_id in line]
+        return [line for line in gate.access_log("ids.log")
+                if request_id in line]
 
     return wait_for(read, 5, "a log line")
 

@@ -260,7 +260,9 @@ class Gate:
                                 org or self.org(access), mode, scopes,
                                 **members)
 
-    # Logs.
+    # Files of the gate's folder, and logs.  A line that is being written can
+    # be seen in part, where the file's next page begins in its midst: what is
+    # read of a log ends with the last line's end.
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -273,11 +275,11 @@ class Gate:
 
     def log(self):
         """The error log, and what nginx wrote to its standard error."""
-        return self._read("error.log") + self._read("stderr")
+        return self._whole("error.log") + self._whole("stderr")
 
-    def access_log(self):
-        """The lines of the access log."""
-        return self._read("access.log").splitlines()
+    def access_log(self, name="access.log"):
+        """The lines of an access log."""
+        return self._whole(name).split("\n")[:-1]
 
     def wait_log(self, pattern, timeout=5.0):
         """Waits for a line in the error log, returns the match."""
@@ -291,10 +293,10 @@ class Gate:
     def check(self):
         """Raises Fault for bad lines since the last check."""
         for name, start in self._checked.items():
-            text = self._read(name)[start:]
-            whole = text[:text.rfind("\n") + 1]
-            self._checked[name] = start + len(whole)
-            faults.check(whole, self._expected, f"{self.folder}/{name}")
+            text = self._whole(name)
+            self._checked[name] = len(text)
+            faults.check(text[start:], self._expected,
+                         f"{self.folder}/{name}")
 
     def end_test(self):
         """Checks, and forgets what the test announced."""
@@ -322,6 +324,11 @@ class Gate:
 
     def _write_conf(self):
         self.write("nginx.conf", template.render(self.pieces, self._values))
+
+    def _whole(self, name):
+        """The whole lines of a file."""
+        text = self._read(name)
+        return text[:text.rfind("\n") + 1]
 
     def _read(self, name):
         try:
