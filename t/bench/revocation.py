@@ -29,7 +29,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import harness                                              # noqa: E402
-from harness.client import Client, encode_request           # noqa: E402
+from harness.client import Client                           # noqa: E402
 
 LOADS = "/v1/loads"
 PAST = "2020-01-01T00:00:00Z"
