@@ -357,3 +357,27 @@ def test_expiry_of_a_state_covers_its_window(limit_now):
 
     time.sleep(2.1)
     assert not client.exists("limit:0")
+
+
+@pytest.mark.parametrize("then, left, debt", [
+    (Policy(60, 3600, 20), 0, 0), (Policy(60, 3600, 20), 19, 0),
+    (Policy(60, 3600, 2), 0, 0), (Policy(20, 1, 2), 0, 1),
+])
+def test_expiry_of_a_bucket_covers_what_it_owes(limit_now, then, left, debt):
+    """Also at a lower rate or burst than it was spent at, and when nothing
+    more is granted: a change does not forget what was spent."""
+    limit_now([Policy(20, 1, 20)], n=20 - left)
+    answer = limit_now([then], n=2 if left == 0 else 1, debt=debt)
+    assert answer.granted == (left > 0)
+
+    owed = (20 - left) * then.window / then.requests * 1000
+    assert limit_now.client.pttl("limit:0") > owed * 0.9
+    assert answer.reset[0] > owed * 0.9
+
+
+def test_a_lowered_burst_does_not_forget_for_a_debt(limit):
+    """What is told after an outage adds to what there is."""
+    limit([Policy(20, 1, 200)], n=200)
+    before = limit([Policy(20, 1, 10)], n=0).reset[0]
+
+    assert limit([Policy(20, 1, 10)], n=0, debt=1).reset[0] >= before

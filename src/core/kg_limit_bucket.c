@@ -9,7 +9,7 @@
 kg_rc_t
 kg_limit_open_bucket(kg_limit_work_t *work, double clock)
 {
-    double                    was;
+    double                    was, most;
     const unsigned char      *p;
     const kg_limit_policy_t  *policy;
 
@@ -48,11 +48,23 @@ kg_limit_open_bucket(kg_limit_work_t *work, double clock)
         if (work->total < 0) {
             work->total = 0;
         }
+
+        /* At a lower rate it is paid off later than Redis would forget it. */
+
+        if (work->expiry * 1000 < work->newest + work->total / policy->pace) {
+            work->must = 1;
+        }
     }
 
     if (work->add > 0) {
+        most = 2 * work->room;
+
+        if (most < work->total) {
+            most = work->total;
+        }
+
         work->total = kg_limit_min(work->total + work->add * policy->unit,
-                                   2 * work->room);
+                                   most);
     }
 
     work->left = kg_limit_floor((work->room - work->total) / policy->unit);
@@ -65,7 +77,7 @@ void
 kg_limit_charge_bucket(kg_limit_work_t *work, double units,
     const kg_limit_ask_t *ask, double lease, double clock)
 {
-    double                    ttl;
+    double                    ttl, owed;
     unsigned char            *p;
     const kg_limit_policy_t  *policy;
 
@@ -78,7 +90,17 @@ kg_limit_charge_bucket(kg_limit_work_t *work, double units,
     work->total += units * policy->unit;
 
     if (work->expiry * 1000 < work->newest + work->total / policy->pace) {
-        ttl = 2 * kg_limit_ceil(work->window / 1000) + 1000;
+        ttl = 2 * kg_limit_ceil(work->window / 1000);
+        owed = kg_limit_ceil((work->newest - clock
+                              + work->total / policy->pace) / 1000);
+
+        /* Where burst= was higher, there may be more than fits now. */
+
+        if (ttl < owed) {
+            ttl = kg_limit_min(owed, KG_LIMIT_TTL_MAX);
+        }
+
+        ttl += 1000;
         work->expiry = kg_limit_floor(clock / 1000) + ttl;
     }
 

@@ -30,6 +30,9 @@
 #define KG_LIMIT_COUNT_MAX      3000000000.0
 #define KG_LIMIT_MS_MAX         4294967294.0
 
+/* How long Redis keeps a bucket at most, ms: what fills, and as long again. */
+#define KG_LIMIT_TTL_MAX        (2000.0 * KG_LIMIT_REFILL_MAX)
+
 typedef struct {
     const kg_limit_policy_t  *policy;
     double                    window;   /* us: or until a bucket is full */

@@ -133,13 +133,20 @@ for i = 1, policies do
             if total < 0 then
                 total = 0
             end
+
+            -- At a lower rate it is paid off later than Redis would forget it.
+            if expiry * 1000 < newest + total / pace then
+                must = true
+            end
         end
 
         if add > 0 then
+            local most = total > 2 * room and total or 2 * room
+
             total = total + add * unit
 
-            if total > 2 * room then
-                total = 2 * room
+            if total > most then
+                total = most
             end
         end
 
@@ -367,8 +374,15 @@ for i = 1, policies do
                 call('SET', key, pack('<Bdddd', 3, total, newest, unit,
                     expiry), 'KEEPTTL')
             else
-                local ttl = 2 * ceil(window / 1000) + 1000
+                local ttl = 2 * ceil(window / 1000)
+                local owed = ceil((newest - clock + total / pace) / 1000)
 
+                -- Where burst= was higher, there may be more than fits now.
+                if ttl < owed then
+                    ttl = owed < 5184000000 and owed or 5184000000
+                end
+
+                ttl = ttl + 1000
                 expiry = floor(clock / 1000) + ttl
                 call('SET', key, pack('<Bdddd', 3, total, newest, unit,
                     expiry), 'PX', ttl)
