@@ -206,18 +206,28 @@ def test_a_raised_limit_ends_a_denial(gate):
 
 
 def test_a_lowered_limit_holds_at_once(gate, redis):
-    """What was leased is spent, and is the last that is admitted."""
+    """What was leased at the rate before is not used."""
     org = gate.org()
     key = gate.key(org)
     spend(gate, key, 100)
+    assert counted(redis, key) > 100
 
     assert gate.admin("PATCH", f"/orgs/{org}",
                       json={"limits": {"default": "50r/m"}}).status == 200
-    leased = counted(redis, key) - 100
-    # Two leases, each an eighth of what there was, do not last for so many.
-    statuses = [a.status for a in spend(gate, key, 150)]
-    assert statuses[-1] == 429
-    assert statuses.count(200) <= leased
+    check_error(gate.get(LOADS, key=key), 429, "rate_limited",
+                {"policy": "default"}, (50, 61))
+
+
+def test_what_is_left_is_of_the_limit_that_holds(gate):
+    """Also right after it was another, of which there is a lease."""
+    org = gate.org()
+    key = gate.key(org)
+    assert r(spend(gate, key, 100)[-1]) == 500
+
+    for rate, left in [("300r/m", 199), ("450r/m", 348)]:
+        assert gate.admin("PATCH", f"/orgs/{org}",
+                          json={"limits": {"default": rate}}).status == 200
+        assert abs(r(gate.get(LOADS, key=key)) - left) <= 70
 
 
 def test_a_lease_is_not_for_a_key_with_a_lower_limit(make_gate):

@@ -33,6 +33,12 @@ def test_the_next_lease_is_not_asked_for_in_vain(program):
     check_run(program, "renew")
 
 
+def test_a_lease_is_for_the_rates_it_was_made_for(program):
+    """A limit that was lowered let through what had been leased before, and
+    told more to be left than there ever was."""
+    check_run(program, "rates")
+
+
 def test_what_one_who_died_has_torn_is_forgotten(program):
     """A lease would be there twice over; the others' stay."""
     check_run(program, "torn")

@@ -138,9 +138,14 @@ static kg_zone_limits_verdict_t
 kg_zone_limits_verdict(const kg_zone_limited_t *place,
     const kg_zone_limits_t *limits, uint64_t now)
 {
-    /* What is leased is spent already, whatever Redis refuses since. */
+    /*
+     * What is leased is spent already, whatever Redis refuses since.  At other
+     * rates than it was leased at, only Redis knows what there is.
+     */
 
-    if (limits->life && place->leases[0].units >= limits->cost) {
+    if (limits->life && place->rates == limits->rates
+        && place->leases[0].units >= limits->cost)
+    {
         return KG_ZONE_LIMITS_LEASED;
     }
 
@@ -173,6 +178,7 @@ kg_zone_limits_ask(kg_zone_t *zone, const kg_zone_limits_t *limits,
 {
     uint32_t            wanted;
     uint64_t            asked;
+    ngx_uint_t          i;
     ngx_atomic_t       *lock;
     kg_zone_lease_t    *back, *lease;
     kg_zone_limited_t  *place;
@@ -185,9 +191,14 @@ kg_zone_limits_ask(kg_zone_t *zone, const kg_zone_limits_t *limits,
 
     kg_zone_limits_retire(place, now);
 
-    /* What is left of one for dearer requests than it was made for. */
-
     lease = place->leases;
+
+    for (i = 0; i < 2 && place->rates != limits->rates; i++) {
+        kg_zone_limits_back(place, &lease[i]);
+        lease[i].units = 0;
+    }
+
+    /* What is left of one for dearer requests than it was made for. */
 
     if (ask->n && lease->units && lease->units < limits->cost) {
         kg_zone_limits_back(place, lease);

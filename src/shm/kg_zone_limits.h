@@ -4,9 +4,10 @@
  *
  * A place is for those who spend from the same states in Redis.  It holds what
  * is leased of them, a denial until its relief, how much was asked for lately,
- * and how the limits stood when Redis last said.  A lease serves on when a rate
- * changes, since it is spent; a denial holds for the rates and the cost it was
- * made for, and until something is granted: a dear request would wait longer.
+ * and how the limits stood when Redis last said.  A lease is for the
+ * rates it was made for: who comes with others asks, and hands it back, so that
+ * a lowered rate holds at once.  A denial is for its rates and its cost, and
+ * until something is granted: a dear request would wait longer.
  * A denial is of all the states together, though one state refused: another who
  * spends from that one is refused as well, but when he is to come again, and
  * what he is told of his other limits, only Redis knows.

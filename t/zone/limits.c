@@ -7,6 +7,7 @@
  *     limits denied        one who is refused while a lease is to go back
  *     limits second        two leases, and who fits into the second alone
  *     limits renew         when the next lease is asked for
+ *     limits rates         a lease at one rate, and who is held to another
  *     limits torn          one who died inside a lock
  *     limits kill SECONDS  workers that die: nobody hangs or uses too much
  */
@@ -287,6 +288,38 @@ test_renew(void)
 }
 
 
+/* Who is held to another rate asks, and what was leased before goes back. */
+
+static void
+test_rates(void)
+{
+    ngx_uint_t      i;
+    kg_limit_ask_t  ask;
+
+    make_zone(MB);
+
+    for (i = 0; i < 100; i++) {
+        request();
+    }
+
+    asked(1, 30);
+    asked(0, 20);
+    check(request() == KG_ZONE_LIMITS_LEASED);
+
+    limits.rates++;
+
+    check(request() == KG_ZONE_LIMITS_ASK);
+    check(kg_zone_limits_asks(zone, &limits, now));
+
+    ask = asked(1, 10);
+    check(ask.back == 29);
+    check(request() == KG_ZONE_LIMITS_LEASED);
+
+    ask = asked(1, 0);
+    check(ask.back == 20);
+}
+
+
 static void
 test_torn(void)
 {
@@ -483,6 +516,9 @@ main(int argc, char **argv)
     } else if (strcmp(name, "renew") == 0) {
         test_renew();
 
+    } else if (strcmp(name, "rates") == 0) {
+        test_rates();
+
     } else if (strcmp(name, "torn") == 0) {
         test_torn();
 
@@ -490,8 +526,8 @@ main(int argc, char **argv)
         test_kill(atoi(argv[2]));
 
     } else {
-        fprintf(stderr, "usage: limits back | denied | second | torn | "
-                "kill SECONDS\n");
+        fprintf(stderr, "usage: limits back | denied | second | renew | "
+                "rates | torn | kill SECONDS\n");
         return 2;
     }
 
