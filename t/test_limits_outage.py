@@ -96,6 +96,25 @@ def test_a_share_of_a_slow_bucket_s_pace(make_gate, make_redis, rate, relief):
     check_error(answers[1], 429, "rate_limited", {"policy": "default"}, relief)
 
 
+@pytest.mark.parametrize("text, share, cost", [
+    ("rate=1r/d burst=30 by=key", 2, 1), ("rate=1r/d burst=30 by=key", 25, 20),
+    ("rate=1r/d burst=30 by=key", 1, 30),
+])
+def test_at_least_one_of_a_bucket_that_takes_long(make_gate, make_redis, text,
+                                                  share, cost):
+    """A share of its pace fills what one costs in more than 30 days."""
+    redis = make_redis()
+    gate, key = local_gate(
+        make_gate, redis, policies=policy(text),
+        outage=f"keygate_outage keys=stale:5m limits=local share={share}%;",
+        routes=f"keygate_routes partner {{ GET {LOADS} loads:read "
+               f"cost={cost}; }}")
+    gate.get(LOADS, key=key)
+
+    with redis.stopped():
+        assert admitted(gate, key, 3) == 1
+
+
 @pytest.mark.parametrize("text, relief", [
     ("rate=10r/m by=key", (50, 60)),
     ("rate=12r/h burst=10 by=key", (5900, 6000)),

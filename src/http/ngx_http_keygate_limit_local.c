@@ -129,6 +129,10 @@ ngx_http_keygate_limit_shares(ngx_http_keygate_ctx_t *ctx, ngx_uint_t share,
         kg_limit_policy(&policies[i], &rate, burst);
         policies[i].dry = applied->limit.dry;
 
+        /* A share of a slow bucket's pace may take longer than 30 days. */
+
+        policies[i].limit = ngx_max(policies[i].limit, least);
+
         names[i] = applied->state;
     }
 }
