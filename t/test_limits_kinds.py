@@ -212,6 +212,9 @@ def test_several_at_a_cost_are_all_or_nothing(gate):
 
 
 @pytest.mark.parametrize("line, right", [
+    ("keygate_policy a rate=0r/m by=key;", "from 1 to 1000000000 and"),
+    ("keygate_policy a rate=1000000001r/m by=key;",
+     "from 1 to 1000000000 and"),
     ("keygate_policy a rate=9r/m burst=0 by=key;", "burst=20"),
     ("keygate_policy a rate=9r/m burst= by=key;", "burst=20"),
     ("keygate_policy a rate=9r/m burst=x by=key;", "burst=20"),
@@ -232,7 +235,7 @@ def test_wrong_policies(nginx_t, line, right):
 @pytest.mark.parametrize("cost, right", [
     ("cost=0", "cost=5"), ("cost=", "cost=5"), ("cost=x", "cost=5"),
     ("cost=-1", "cost=5"), ("cost=1000001", "cost=5"),
-    ("cost=2 cost=2", "duplicate"),
+    ("cost=2 cost=2", "duplicate"), ("limit=off cost=2", "with a policy"),
 ])
 def test_wrong_costs(nginx_t, cost, right):
     rc, stderr = nginx_t(
@@ -271,6 +274,13 @@ def test_legacy_headers_need_a_policy(nginx_t):
                               "keygate_limit headers=legacy;")
     assert rc != 0
     assert "headers=legacy" in stderr
+
+
+def test_legacy_headers_are_asked_for_once(nginx_t):
+    rc, stderr = nginx_t(gate="keygate partner; keygate_limit default "
+                              "headers=legacy headers=legacy;")
+    assert rc != 0
+    assert "duplicate" in stderr
 
 
 @pytest.mark.parametrize("status, code", [

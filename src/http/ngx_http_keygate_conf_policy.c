@@ -324,6 +324,12 @@ ngx_http_keygate_conf_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     for (i = 1; i < cf->args->nelts; i++) {
 
         if (ngx_strcmp(value[i].data, "headers=legacy") == 0) {
+
+            if (lcf->legacy) {
+                (void) ngx_http_keygate_conf_duplicate(cf, &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
             lcf->legacy = 1;
             continue;
         }
@@ -565,9 +571,10 @@ ngx_http_keygate_conf_rate(ngx_conf_t *cf, ngx_str_t *param, size_t prefix,
 
     if (kg_rate_parse(ngx_http_keygate_kg(&text), rate) != KG_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid rate in \"%V\": it must be a number and "
-                           "\"r/s\", \"r/m\", \"r/h\" or \"r/d\", as "
-                           "\"60r/m\"", param);
+                           "invalid rate in \"%V\": it must be a number from "
+                           "1 to %uD and \"r/s\", \"r/m\", \"r/h\" or "
+                           "\"r/d\", as \"60r/m\"", param,
+                           KG_RATE_REQUESTS_MAX);
         return NGX_CONF_ERROR;
     }
 

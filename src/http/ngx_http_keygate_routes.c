@@ -224,6 +224,13 @@ ngx_http_keygate_route_line(ngx_conf_t *cf, ngx_command_t *dummy, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    if (route->limit_set && route->limits == NULL && route->cost) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"cost=\" is for routes with a policy, not with "
+                           "\"limit=off\"");
+        return NGX_CONF_ERROR;
+    }
+
     if (route->cost == 0) {
         route->cost = 1;
     }
