@@ -39,6 +39,11 @@ def test_a_lease_is_for_the_rates_it_was_made_for(program):
     check_run(program, "rates")
 
 
+def test_who_waited_for_a_lock_is_behind(program):
+    """He told that all was there again, and the demand was forgotten."""
+    check_run(program, "behind")
+
+
 def test_what_one_who_died_has_torn_is_forgotten(program):
     """A lease would be there twice over; the others' stay."""
     check_run(program, "torn")

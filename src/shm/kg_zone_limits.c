@@ -376,8 +376,14 @@ static void
 kg_zone_limits_demand(kg_zone_limited_t *place, const kg_zone_limits_t *limits,
     uint64_t now)
 {
-    if (now - place->counted >= limits->life) {
-        place->before = (now - place->counted < 2 * (uint64_t) limits->life)
+    uint64_t  since;
+
+    /* Another, who had the lock first, may have begun anew a little later. */
+
+    since = (now > place->counted) ? now - place->counted : 0;
+
+    if (since >= limits->life) {
+        place->before = (since < 2 * (uint64_t) limits->life)
                         ? place->demand : 0;
         place->demand = 0;
         place->counted = now;
@@ -465,7 +471,9 @@ kg_zone_limits_stand(const kg_zone_limited_t *place, uint64_t now,
     uint64_t    ago;
     ngx_uint_t  i;
 
-    ago = (now - place->told) / 1000;
+    /* Of who waited for the lock the time may be before it. */
+
+    ago = (now > place->told) ? (now - place->told) / 1000 : 0;
 
     unspent = place->leases[0].units + place->leases[1].units
               + place->back[0].units + place->back[1].units;

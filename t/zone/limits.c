@@ -8,6 +8,7 @@
  *     limits second        two leases, and who fits into the second alone
  *     limits renew         when the next lease is asked for
  *     limits rates         a lease at one rate, and who is held to another
+ *     limits behind        one who has waited for a lock
  *     limits torn          one who died inside a lock
  *     limits kill SECONDS  workers that die: nobody hangs or uses too much
  */
@@ -320,6 +321,48 @@ test_rates(void)
 }
 
 
+/* Who waited for a lock comes with a time that is over. */
+
+static void
+test_behind(void)
+{
+    ngx_uint_t              i;
+    kg_limit_ask_t          ask;
+    kg_limit_answer_t       answer;
+    kg_zone_limits_known_t  known;
+
+    make_zone(MB);
+
+    for (i = 0; i < 100; i++) {
+        request();
+    }
+
+    ngx_memzero(&ask, sizeof(kg_limit_ask_t));
+    ngx_memzero(&answer, sizeof(kg_limit_answer_t));
+
+    ask.cost = 1;
+    kg_zone_limits_ask(zone, &limits, now, &ask);
+    check(ask.want == 100);
+
+    answer.lease = 50;
+    answer.stand[0].reset = 60000;
+    kg_zone_limits_answer(zone, &limits, now, now, &ask, &answer);
+
+    check(kg_zone_limits_take(zone, &limits, now - 10, 0, &known)
+          == KG_ZONE_LIMITS_LEASED);
+    check(known.stand[0].reset == 60000);
+
+    /* What came in the life that is over is known all the same. */
+
+    now += LIFE;
+    request();
+    check(kg_zone_limits_take(zone, &limits, now - 10, 0, &known)
+          == KG_ZONE_LIMITS_LEASED);
+    ask = asked(0, 0);
+    check(ask.want == 101);
+}
+
+
 static void
 test_torn(void)
 {
@@ -519,6 +562,9 @@ main(int argc, char **argv)
     } else if (strcmp(name, "rates") == 0) {
         test_rates();
 
+    } else if (strcmp(name, "behind") == 0) {
+        test_behind();
+
     } else if (strcmp(name, "torn") == 0) {
         test_torn();
 
@@ -527,7 +573,7 @@ main(int argc, char **argv)
 
     } else {
         fprintf(stderr, "usage: limits back | denied | second | renew | "
-                "rates | torn | kill SECONDS\n");
+                "rates | behind | torn | kill SECONDS\n");
         return 2;
     }
 
