@@ -2,6 +2,7 @@
 is back."""
 
 import concurrent.futures
+import re
 import time
 
 import pytest
@@ -143,6 +144,33 @@ def test_at_least_one_of_a_dear_route(make_gate, make_redis, text, relief):
         return answer.status == 200 and structured(answer, "RateLimit")
 
     assert wait_for(back, 10, "Redis")["default"]["r"] == 10 - 1 - 5 - 1
+
+
+@pytest.mark.parametrize("spoil, said", [
+    (lambda client, name: client.lpush(name, "x"), "WRONGTYPE"),
+    (lambda client, name: client.set(name, "x"), "KGSTATE kg:limit:"),
+])
+def test_a_count_that_cannot_be_read(make_gate, make_redis, spoil, said):
+    """It is as if Redis were away, for the limits it belongs to; the log says
+    why, and not with every request."""
+    redis = make_redis()
+    gate, key = local_gate(make_gate, redis, workers="1")
+    other = gate.key()
+    assert admitted(gate, key, 1) == 1
+    name, = redis.client.keys("kg:limit:*")
+    redis.client.delete(name)
+    spoil(redis.client, name)
+
+    began = int(time.time())
+    assert admitted(gate, key, 12) == 10
+    assert admitted(gate, other, 12) == 12
+    gate.wait_log(re.escape(said))
+    errors = [line for line in gate.log().splitlines() if "[error]" in line]
+    assert len(errors) <= int(time.time()) - began + 1
+
+    redis.client.delete(name)
+    assert structured(gate.get(LOADS, key=key), "RateLimit")["default"]["r"] \
+        == 40 - 10 - 1
 
 
 def test_redis_is_told(make_gate, make_redis):

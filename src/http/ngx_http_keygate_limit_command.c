@@ -105,12 +105,7 @@ ngx_http_keygate_asking_read(ngx_http_keygate_asking_t *asking,
     kg_str_t           text;
     const redisReply  *reply;
 
-    if (op->status == KG_REDIS_REFUSED) {
-        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                      "keygate: Redis refused to count a limit: %s",
-                      kg_redis_reason(op));
-        return 0;
-    }
+    /* What Redis refused is in the log already. */
 
     if (op->status != KG_REDIS_REPLY) {
         return 0;
