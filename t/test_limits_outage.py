@@ -97,6 +97,24 @@ def test_a_share_of_a_slow_bucket_s_pace(make_gate, make_redis, rate, relief):
     check_error(answers[1], 429, "rate_limited", {"policy": "default"}, relief)
 
 
+@pytest.mark.parametrize("limits, status", [
+    ("tried", 200), ("tried default", 503),
+])
+def test_a_policy_that_only_counts_refuses_nothing(make_gate, make_redis,
+                                                   limits, status):
+    """Neither while it cannot count."""
+    redis = make_redis()
+    gate, key = local_gate(
+        make_gate, redis, outage="keygate_outage keys=stale:5m limits=deny;",
+        policies=policy() + "keygate_policy tried rate=2r/m by=key dry_run;",
+        gate=f"keygate partner; keygate_limit {limits}; "
+             "keygate_errors envelope;")
+    assert admitted(gate, key, 3) == 3
+
+    with redis.stopped():
+        assert gate.get(LOADS, key=key).status == status
+
+
 @pytest.mark.parametrize("text, share, cost", [
     ("rate=1r/d burst=30 by=key", 2, 1), ("rate=1r/d burst=30 by=key", 25, 20),
     ("rate=1r/d burst=30 by=key", 1, 30),

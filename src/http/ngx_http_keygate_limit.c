@@ -8,6 +8,8 @@
 #include "ngx_http_keygate_idempotency.h"
 
 
+static ngx_uint_t ngx_http_keygate_limit_holds(
+    const ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_refuse_limit(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 
@@ -93,7 +95,10 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
 
         mcf = ngx_http_get_module_main_conf(r, ngx_http_keygate_module);
 
-        if (mcf->outage == NGX_HTTP_KEYGATE_ALLOW) {
+        if (mcf->outage == NGX_HTTP_KEYGATE_ALLOW
+            || (mcf->outage == NGX_HTTP_KEYGATE_DENY
+                && !ngx_http_keygate_limit_holds(ctx)))
+        {
             return NGX_DECLINED;
         }
 
@@ -115,6 +120,24 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
     }
 
     return NGX_DECLINED;
+}
+
+
+/* 1 when one of the policies may refuse, and does not only count. */
+
+static ngx_uint_t
+ngx_http_keygate_limit_holds(const ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < ctx->napplied; i++) {
+
+        if (!ctx->applied[i].policy->dry_run) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
