@@ -253,6 +253,7 @@ def test_debt_has_bounds(core, policy):
 def leased(core, policy, want=8):
     """Spends 10, then leases; returns what the lease is."""
     core([policy], n=10)
+    core.now += 1
     answer = core([policy], want=want, life=core.life([policy]))
     assert answer.lease == want
     return dict(since=answer.moment, lived=core.life([policy]))
@@ -301,11 +302,63 @@ def test_nothing_comes_back_that_has_left_already(core, policy):
     assert core([policy], n=0, back=5, **lease).left == [80]
 
 
-def test_nothing_comes_back_to_a_bucket(core):
+@pytest.mark.parametrize("rate", [Policy(1, 1, 60), Policy(60, 1, 54)])
+def test_what_is_left_of_a_bucket_s_lease_comes_back(core, rate):
+    """A caller who pauses for longer than a lease lives has all the same what
+    the bucket holds, and what it got meanwhile."""
+    life = core.life([rate])
+    admitted, back, since = 0, 0, 0.0
+
+    while True:
+        answer = core([rate], n=4, want=8, back=back, since=since, lived=life,
+                      life=life)
+        admitted += answer.granted
+        if answer.granted < 4:
+            break
+        back, since = answer.lease, answer.moment
+        core.now += life + 1
+
+    passed = core.now - 1700000000 * SECOND
+    # A lease begins with a debt that its life pays off, of one request here.
+    due = rate.burst + passed * rate.requests / (rate.window * SECOND)
+    assert due - 2 < admitted <= due
+
+
+def test_two_leases_of_a_bucket_come_back(core):
+    policy = Policy(23, 1, 400)
+    leases = [leased(core, policy)]
+    core.now += 1
+    leases.append(leased(core, policy))
+    core.now += 1
+
+    before = core([policy], n=0).left[0]
+    assert core([policy], n=0, back=5, **leases[0]).left[0] == before + 5
+    assert core([policy], n=0, back=8, **leases[1]).left[0] == before + 13
+
+
+def test_a_bucket_s_lease_of_before_another_stays_spent(core):
+    """Where not all of both can come back, the later one does."""
+    policy = Policy(1, 1, 60)
+    life = core.life([policy])
+    leases = []
+    for want in (2, 6):
+        moment = core([policy], want=want, life=life).moment
+        leases.append(dict(since=moment, lived=life))
+        core.now += SECOND
+
+    before = core([policy], n=0).left[0]
+    assert core([policy], n=0, back=2, **leases[0]).left[0] == before
+    assert core([policy], n=0, back=6, **leases[1]).left[0] == before + 6
+
+
+def test_what_time_has_paid_for_does_not_come_back(core):
     """Two leases, of which time has paid for one: taken back, both would be
     taken off what others spent."""
     policy = Policy(23, 1, 40)
-    leases = [leased(core, policy, want=1), leased(core, policy, want=1)]
+    leases = []
+    for _ in range(2):
+        leases.append(leased(core, policy, want=1))
+        core.now += 1
     core.now += SECOND
 
     used = core([policy], n=100).granted

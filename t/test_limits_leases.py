@@ -19,7 +19,8 @@ POLICIES = """
     keygate_policy two     rate=60000r/m by=org;
     keygate_policy few     rate=20r/m by=key;
     keygate_policy second  rate=60r/s by=key;
-    keygate_policy hundred rate=100r/m by=key;"""
+    keygate_policy hundred rate=100r/m by=key;
+    keygate_policy bucket  rate=60r/m burst=60 by=key;"""
 ROUTES = """keygate_routes partner {
     GET /v1/loads loads:read;
     GET /exact loads:read limit=exact;
@@ -28,6 +29,7 @@ ROUTES = """keygate_routes partner {
     GET /dear loads:read limit=few cost=5;
     GET /second loads:read limit=second;
     GET /hundred loads:read limit=hundred;
+    GET /bucket loads:read limit=bucket;
     GET /ten loads:read limit=hundred cost=10;
 }"""
 
@@ -77,6 +79,32 @@ def test_all_of_the_limit_and_no_more(gate, redis, upstream):
 
     assert statuses == [200] * 600 + [429] * 100
     assert len(upstream.requests) == 600
+
+
+def test_all_of_a_bucket_though_a_lease_was_not_used(gate, redis):
+    """What is left of it, one who pauses gets back: its life is a second."""
+    key = gate.key()
+    began = time.monotonic()
+    answers = spend(gate, key, 10, "/bucket")
+
+    def leased():
+        answers.extend(spend(gate, key, 1, "/bucket"))
+        return owed(redis, key) > len(answers) + 1
+
+    wait_for(leased, 5, "a lease")
+    time.sleep(1.1)
+
+    answers += spend(gate, key, 60, "/bucket")
+    admitted = [a.status for a in answers].count(200)
+    assert 60 <= admitted <= 60 + time.monotonic() - began
+
+
+def owed(redis, key):
+    """What it owes, in requests: what was admitted, and what is leased."""
+    state = redis.client.get(
+        f"kg:limit:{{{key.org}}}:bucket:b:k={key.id}")
+    debt, _, unit = struct.unpack_from("<ddd", state, 1)
+    return debt / unit
 
 
 def test_several_policies(make_gate, redis):

@@ -197,12 +197,14 @@ kg_limit_open(kg_limit_work_t *work, const kg_limit_state_t *state,
     work->oldest = clock;
     work->expiry = 0;
     work->born = clock;
+    work->before = -1;
+    work->spare = 0;
     work->first = work->nfirst = work->nlast = work->from = work->nring = 0;
 
     memcpy(work->data, state->data, state->len);
     memset(work->data + state->len, 0, KG_LIMIT_STATE_MAX - state->len);
 
-    rc = work->policy->bucket ? kg_limit_open_bucket(work, clock)
+    rc = work->policy->bucket ? kg_limit_open_bucket(work, ask, clock)
                               : kg_limit_open_window(work, ask, clock);
     if (rc != KG_OK) {
         return rc;

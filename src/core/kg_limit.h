@@ -29,9 +29,16 @@
  *
  * What comes back of a lease is taken off the entry it was charged to, and
  * only from a state that was there when it was leased: after Redis was emptied,
- * what others spent stays spent.  A bucket takes nothing back: time has paid
- * for part of the lease, and later leases may have found its debt high enough
- * to stand in for their own lives.
+ * what others spent stays spent.
+ *
+ * What comes back to a bucket must leave a debt that is not below the one there
+ * would be, had the lease been that much smaller.  The two are apart by what
+ * comes back, but for what the smaller debt would have fallen below nothing by
+ * since, or a later lease would have had to raise it by.  So as much is taken
+ * back as the debt has been above these, at the least, since a moment that is
+ * not after the lease's; what is taken back is no longer there for another.
+ * That moment is moved on to a lease that it would leave too little for, where
+ * no earlier one has the same, and what is left of those stays spent.
  *
  * The bytes of a state, numbers little endian, times in us of Redis's clock:
  *   window  version 2 (B), total (I4), the newest entry's count (I4) and stamp
@@ -41,8 +48,9 @@
  *           block (B), index (B) and number (B) of the blocks between; 2 zeros;
  *           last block, first block, and a ring of 8 blocks, of which those
  *           that were never used may be missing.  A block is 8 entries (d, I4).
- *   bucket  version 3 (B), debt (d), its moment (d), units of a request (d),
- *           when Redis expires it (d, ms)
+ *   bucket  version 4 (B), debt (d), its moment (d), units of a request (d),
+ *           when Redis expires it (d, ms), the moment from which leases come
+ *           back (d), how much of the debt may since (d)
  */
 
 #ifndef KG_LIMIT_H

@@ -6,8 +6,12 @@
 #include "kg_limit_int.h"
 
 
+static void kg_limit_return(kg_limit_work_t *work, const kg_limit_ask_t *ask);
+
+
 kg_rc_t
-kg_limit_open_bucket(kg_limit_work_t *work, double clock)
+kg_limit_open_bucket(kg_limit_work_t *work, const kg_limit_ask_t *ask,
+    double clock)
 {
     double                    was, most;
     const unsigned char      *p;
@@ -29,10 +33,15 @@ kg_limit_open_bucket(kg_limit_work_t *work, double clock)
         work->newest = kg_get_double(p + 9);
         was = kg_get_double(p + 17);
         work->expiry = kg_get_double(p + 25);
+        work->born = kg_get_double(p + 33);
+        work->spare = kg_get_double(p + 41);
 
         if (was != policy->unit) {
             work->total = kg_limit_ceil(work->total / was * policy->unit);
+            work->spare = 0;
         }
+
+        work->before = work->newest;
 
         /* A clock that was set back stands still, for so long at most. */
 
@@ -41,12 +50,18 @@ kg_limit_open_bucket(kg_limit_work_t *work, double clock)
             work->newest = clock;
 
         } else if (work->newest - clock > work->window) {
+            work->born = kg_limit_max(work->born, work->newest + 1);
             work->newest = clock;
             work->must = 1;
         }
 
-        if (work->total < 0) {
-            work->total = 0;
+        work->total = kg_limit_max(work->total, 0);
+        work->spare = kg_limit_min(work->spare, work->total);
+
+        if (ask->back && work->born <= ask->since
+            && ask->since <= work->newest)
+        {
+            kg_limit_return(work, ask);
         }
 
         /* At a lower rate it is paid off later than Redis would forget it. */
@@ -57,14 +72,13 @@ kg_limit_open_bucket(kg_limit_work_t *work, double clock)
     }
 
     if (work->add > 0) {
-        most = 2 * work->room;
+        most = kg_limit_max(2 * work->room, work->total);
+        work->total += work->add * policy->unit;
 
-        if (most < work->total) {
-            most = work->total;
+        if (work->total > most) {
+            work->total = most;
+            work->spare = 0;
         }
-
-        work->total = kg_limit_min(work->total + work->add * policy->unit,
-                                   most);
     }
 
     work->left = kg_limit_floor((work->room - work->total) / policy->unit);
@@ -73,21 +87,50 @@ kg_limit_open_bucket(kg_limit_work_t *work, double clock)
 }
 
 
+/* Takes back of a lease what neither time nor another lease has made up for. */
+
+static void
+kg_limit_return(kg_limit_work_t *work, const kg_limit_ask_t *ask)
+{
+    double  held;
+
+    held = kg_limit_min(ask->back * work->policy->unit, work->spare);
+
+    if (held > 0) {
+        work->total -= held;
+        work->spare -= held;
+        work->must = 1;
+    }
+}
+
+
 void
 kg_limit_charge_bucket(kg_limit_work_t *work, double units,
     const kg_limit_ask_t *ask, double lease, double clock)
 {
-    double                    ttl, owed;
+    double                    least, ttl, owed;
     unsigned char            *p;
     const kg_limit_policy_t  *policy;
 
     policy = work->policy;
 
-    if (lease > 0 && work->total < ask->life * policy->pace) {
-        work->total = ask->life * policy->pace;
+    if (lease > 0) {
+        least = ask->life * policy->pace;
+
+        work->total = kg_limit_max(work->total, least);
+        work->spare = kg_limit_min(work->spare, work->total - least);
     }
 
     work->total += units * policy->unit;
+
+    /* From a new moment on, which no earlier lease has. */
+
+    if (lease > 0 && work->spare < lease * policy->unit
+        && work->before < work->newest)
+    {
+        work->born = kg_limit_max(work->born, work->newest);
+        work->spare = work->total;
+    }
 
     if (work->expiry * 1000 < work->newest + work->total / policy->pace) {
         ttl = 2 * kg_limit_ceil(work->window / 1000);
@@ -111,6 +154,8 @@ kg_limit_charge_bucket(kg_limit_work_t *work, double units,
     p = kg_put_double(p, work->newest);
     p = kg_put_double(p, policy->unit);
     p = kg_put_double(p, work->expiry);
+    p = kg_put_double(p, work->born);
+    p = kg_put_double(p, work->spare);
 
     work->len = KG_LIMIT_BUCKET_LEN;
 }

@@ -15,7 +15,7 @@
 
 
 #define KG_LIMIT_WINDOW         2       /* versions of a state */
-#define KG_LIMIT_BUCKET         3
+#define KG_LIMIT_BUCKET         4
 
 #define KG_LIMIT_ENTRY          12      /* bytes */
 #define KG_LIMIT_BLOCK          8       /* entries */
@@ -25,7 +25,7 @@
 #define KG_LIMIT_LAST           48      /* where the last block is */
 #define KG_LIMIT_FIRST          (KG_LIMIT_LAST + KG_LIMIT_BLOCK_LEN)
 #define KG_LIMIT_BLOCKS         (KG_LIMIT_FIRST + KG_LIMIT_BLOCK_LEN)
-#define KG_LIMIT_BUCKET_LEN     33
+#define KG_LIMIT_BUCKET_LEN     49
 
 #define KG_LIMIT_COUNT_MAX      3000000000.0
 #define KG_LIMIT_MS_MAX         4294967294.0
@@ -45,6 +45,8 @@ typedef struct {
     double                    oldest;
     double                    expiry;
     double                    born;
+    double                    before;   /* newest, when it was read */
+    double                    spare;    /* of a bucket: may come back */
 
     unsigned                  first;
     unsigned                  nfirst;
@@ -88,6 +90,13 @@ kg_limit_ceil(double x)
 
 
 static inline double
+kg_limit_max(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+
+static inline double
 kg_limit_min(double a, double b)
 {
     return a < b ? a : b;
@@ -98,7 +107,8 @@ kg_limit_min(double a, double b)
  * From work->data, as far as work->len; KG_INVALID for a malformed state.
  * Sets total, left, add and must among the rest.
  */
-kg_rc_t kg_limit_open_bucket(kg_limit_work_t *work, double clock);
+kg_rc_t kg_limit_open_bucket(kg_limit_work_t *work, const kg_limit_ask_t *ask,
+    double clock);
 kg_rc_t kg_limit_open_window(kg_limit_work_t *work, const kg_limit_ask_t *ask,
     double clock);
 

@@ -73,7 +73,7 @@ if cost < 1 then
 end
 
 local key, data, window, slice, unit, pace, room, left, add, must, dirty
-local total, count, newest, oldest, expiry, born
+local total, count, newest, oldest, expiry, born, before, spare
 local first, nfirst, nlast, from, nring
 local granted, lease, dry, states = n, want, 0, nil
 
@@ -105,33 +105,49 @@ for i = 1, policies do
         unit, pace, at = parse('<dd', args, at)
         room = limit * unit
         window = ceil(room / pace)
-        total, newest, expiry = 0, clock, 0
+        total, newest, expiry, born, before, spare = 0, clock, 0, clock, -1, 0
 
         if data ~= '' then
             local version, was = 0, 0
 
-            if #data == 33 then
-                version, total, newest, was, expiry = parse('<Bdddd', data)
+            if #data == 49 then
+                version, total, newest, was, expiry, born, spare =
+                    parse('<Bdddddd', data)
             end
 
-            if version ~= 3 then
+            if version ~= 4 then
                 return redis.error_reply('KGSTATE ' .. key
                     .. ' is malformed')
             end
 
             if was ~= unit then
-                total = ceil(total / was * unit)
+                total, spare = ceil(total / was * unit), 0
             end
+
+            before = newest
 
             -- A clock that was set back stands still, for so long at most.
             if newest < clock then
                 total, newest = total - (clock - newest) * pace, clock
             elseif newest - clock > window then
+                born = born > newest and born or newest + 1
                 newest, must = clock, true
             end
 
             if total < 0 then
                 total = 0
+            end
+
+            if spare > total then
+                spare = total
+            end
+
+            if back > 0 and born <= since and since <= newest and spare > 0
+            then
+                local held = back * unit
+
+                held = held < spare and held or spare
+                total, spare, must = total - held, spare - held, true
             end
 
             -- At a lower rate it is paid off later than Redis would forget it.
@@ -146,7 +162,7 @@ for i = 1, policies do
             total = total + add * unit
 
             if total > most then
-                total = most
+                total, spare = most, 0
             end
         end
 
@@ -283,7 +299,7 @@ for i = 1, policies do
     if states then
         states[i] = {flags, limit, period, key, data, window, slice, unit,
             pace, room, left, add, must, dirty, total, count, newest, oldest,
-            expiry, born, first, nfirst, nlast, from, nring}
+            expiry, born, first, nfirst, nlast, from, nring, before, spare}
     end
 end
 
@@ -301,7 +317,8 @@ for i = 1, policies do
     if states then
         flags, limit, period, key, data, window, slice, unit, pace, room, left,
             add, must, dirty, total, count, newest, oldest, expiry, born,
-            first, nfirst, nlast, from, nring = unpack(states[i], 1, 25)
+            first, nfirst, nlast, from, nring, before, spare =
+            unpack(states[i], 1, 27)
     end
 
     local bucket, units, reset = flags % 2 == 1, granted * cost + lease, 0
@@ -365,14 +382,27 @@ for i = 1, policies do
 
     if units + add > 0 or must then
         if bucket then
-            if lease > 0 and total < life * pace then
-                total = life * pace
+            if lease > 0 then
+                if total < life * pace then
+                    total = life * pace
+                end
+
+                if spare > total - life * pace then
+                    spare = total - life * pace
+                end
             end
 
             total = total + units * unit
+
+            -- From a new moment on, which no earlier lease has.
+            if lease > 0 and spare < lease * unit and before < newest then
+                born = born > newest and born or newest
+                spare = total
+            end
+
             if expiry * 1000 >= newest + total / pace then
-                call('SET', key, pack('<Bdddd', 3, total, newest, unit,
-                    expiry), 'KEEPTTL')
+                call('SET', key, pack('<Bdddddd', 4, total, newest, unit,
+                    expiry, born, spare), 'KEEPTTL')
             else
                 local ttl = 2 * ceil(window / 1000)
                 local owed = ceil((newest - clock + total / pace) / 1000)
@@ -384,8 +414,8 @@ for i = 1, policies do
 
                 ttl = ttl + 1000
                 expiry = floor(clock / 1000) + ttl
-                call('SET', key, pack('<Bdddd', 3, total, newest, unit,
-                    expiry), 'PX', ttl)
+                call('SET', key, pack('<Bdddddd', 4, total, newest, unit,
+                    expiry, born, spare), 'PX', ttl)
             end
         else
             local stamp, place, entry = moment, nil, ''
