@@ -144,6 +144,25 @@ def test_public_route_tells_nobody_s_name(gate, upstream):
     assert upstream.requests[0].all("Authorization") == []
 
 
+@pytest.mark.parametrize("headers", [PROXY, ONE_BY_ONE + """
+    proxy_ignore_client_abort on;
+    proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%;"""],
+    ids=["all in one", "one by one"])
+@pytest.mark.parametrize("where", ["off", "partner"])
+def test_dry_run_hides_a_refused_key_behind_a_redirect(
+        make_gate, upstream, headers, where):
+    gate = make_gate(
+        gate="keygate partner dry_run;", location="try_files /none @app;",
+        proxy="", locations=f"location @app {{ keygate {where}; {headers} }}")
+    good = gate.key(scopes=["loads:read"])
+    bad = gate.key(revokedAt="2026-01-01T00:00:00Z")
+
+    assert [gate.get("/v1/loads", key=key).status for key in (good, bad)] \
+        == [200, 200]
+    assert [identity(seen)[:4] for seen in upstream.requests] == [
+        [[good.org], [good.id], ["test"], ["loads:read"]], [[]] * 4]
+
+
 def test_connection_header_takes_nothing_off(gate, upstream):
     key = gate.key()
     gate.get("/v1/loads", key=key, headers={

@@ -106,7 +106,11 @@ ngx_http_keygate_upstream_headers(ngx_http_request_t *r, ngx_str_t *headers)
 }
 
 
-/* In dry_run a key that would be refused must not become an identity. */
+/*
+ * In dry_run a key that would be refused must not become an identity, nor in
+ * the location that such a request is redirected to.  What was refused has its
+ * key in the log.
+ */
 
 ngx_uint_t
 ngx_http_keygate_hides(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
@@ -115,7 +119,9 @@ ngx_http_keygate_hides(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
 
-    return ctx->denied && lcf->mode == NGX_HTTP_KEYGATE_DRY_RUN;
+    return ctx->denied
+           && (lcf->mode == NGX_HTTP_KEYGATE_DRY_RUN
+               || (ctx->decided && ctx->error == NULL));
 }
 
 
