@@ -1,5 +1,5 @@
 """The usage table of the zone by itself: workers killed wherever they are,
-midnight, and no room left."""
+midnight, clocks that differ, and no room left."""
 
 import pytest
 
@@ -21,6 +21,11 @@ def test_workers_killed_anywhere_lose_nothing(program):
 
 def test_midnight(program):
     check_run(program, "days")
+
+
+def test_a_clock_that_is_behind_takes_over_nothing(program):
+    """Two workers took turns, and each flushed at once."""
+    check_run(program, "sender")
 
 
 def test_no_room(program):

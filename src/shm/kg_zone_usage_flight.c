@@ -287,7 +287,12 @@ kg_zone_usage_elect(kg_zone_t *zone, ngx_msec_t now, ngx_msec_t silent)
 
     if (sender != (ngx_atomic_uint_t) ngx_pid) {
 
-        if (sender && now - usage->sender_seen < silent) {
+        /* The other's clock may be ahead of this one's by a turn. */
+
+        if (sender
+            && (ngx_msec_int_t) (now - usage->sender_seen)
+               < (ngx_msec_int_t) silent)
+        {
             return 0;
         }
 
@@ -318,7 +323,7 @@ kg_zone_usage_due(kg_zone_t *zone, ngx_msec_t now, ngx_msec_t interval)
     usage = zone->shared->usage;
     flushed = usage->flushed;
 
-    return now - flushed >= interval
+    return (ngx_msec_int_t) (now - flushed) >= (ngx_msec_int_t) interval
            && ngx_atomic_cmp_set(&usage->flushed, flushed, now);
 }
 

@@ -6,6 +6,7 @@
  *
  *     usage kill SECONDS   workers that die, and nothing lost or added twice
  *     usage days           midnight between two requests
+ *     usage sender         who sends, by clocks that differ by a turn
  *     usage full           a table with no room left
  *     usage speed          ns for each request counted
  */
@@ -320,6 +321,26 @@ test_days(void)
 }
 
 
+/* Each worker's clock is as old as its turn of the event loop. */
+
+static void
+test_sender(void)
+{
+    ngx_pid = 100;
+    check(kg_zone_usage_elect(&zone, 5000, 500));
+    check(kg_zone_usage_due(&zone, 5000, 100));
+
+    ngx_pid = 101;
+    check(!kg_zone_usage_elect(&zone, 4999, 500));
+    check(!kg_zone_usage_elect(&zone, 5499, 500));
+    check(kg_zone_usage_elect(&zone, 5500, 500));
+
+    check(!kg_zone_usage_due(&zone, 4999, 100));
+    check(!kg_zone_usage_due(&zone, 5099, 100));
+    check(kg_zone_usage_due(&zone, 5100, 100));
+}
+
+
 static void
 test_full(void)
 {
@@ -449,6 +470,9 @@ main(int argc, char **argv)
     } else if (strcmp(name, "days") == 0) {
         test_days();
 
+    } else if (strcmp(name, "sender") == 0) {
+        test_sender();
+
     } else if (strcmp(name, "full") == 0) {
         test_full();
 
@@ -456,7 +480,8 @@ main(int argc, char **argv)
         test_speed();
 
     } else {
-        fprintf(stderr, "usage: usage kill SECONDS | days | full | speed\n");
+        fprintf(stderr, "usage: usage kill SECONDS | days | sender | full | "
+                "speed\n");
         return 2;
     }
 
