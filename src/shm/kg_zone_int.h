@@ -21,7 +21,7 @@
 
 
 /* To change with anything below. */
-#define KG_ZONE_LAYOUT      9
+#define KG_ZONE_LAYOUT      10
 
 #define KG_ZONE_SHARDS      64
 #define KG_ZONE_SPIN        2048
@@ -77,7 +77,7 @@ typedef struct {
     ngx_uint_t          absent_blocks;  /* that absences take */
     ngx_uint_t          nblocks;        /* that the shard has */
     ngx_uint_t          nfree;          /* ... and are free */
-    u_char              pad[24];        /* to two cache lines */
+    u_char              pad[32];        /* to two cache lines */
     kg_zone_asked_t     asked[KG_ZONE_ASKED];
 } kg_zone_shard_t;
 
