@@ -517,6 +517,10 @@ ngx_http_keygate_asking_over(ngx_http_keygate_asking_t *asking)
 static void
 ngx_http_keygate_asking_free(ngx_http_keygate_asking_t *asking)
 {
+    /* Who waited may have left before its turn came. */
+
+    ngx_queue_remove(&asking->ready);
+
     ngx_queue_remove(&asking->queue);
     ngx_queue_insert_head(&asking->conf->asks_free, &asking->queue);
 }
