@@ -90,10 +90,13 @@ def test_a_proxied_page_is_not_the_answer_of_a_write(make_gate, make_upstream,
         assert loads_seen() == []
 
 
-def test_a_write_is_not_tried_again_by_a_named_location(make_gate, upstream,
-                                                        make_upstream):
+@pytest.mark.parametrize("recursive", ["off", "on"])
+@pytest.mark.parametrize("way", ["=", "=200", ""])
+def test_a_write_is_not_tried_again_by_a_named_location(
+        make_gate, upstream, make_upstream, way, recursive):
     backup = make_upstream()
-    gate = make_gate(server=f"""error_page 502 504 = @backup;
+    gate = make_gate(server=f"""recursive_error_pages {recursive};
+        error_page 502 504 {way} @backup;
         location @backup {{ {PARAMS} proxy_pass http://127.0.0.1:{backup.port}; }}
         """)
     upstream.answer(cut="before")
@@ -120,14 +123,59 @@ def test_maintenance_stays_503(make_gate, upstream):
     check_error(gate.get("/m"), 503, "service_unavailable", retry=(1, 1))
 
 
-def test_a_refused_request_does_not_reach_an_upstream(make_gate, upstream):
+@pytest.mark.parametrize("recursive", ["off", "on"])
+@pytest.mark.parametrize("way", ["=", "=200", "=404", ""])
+def test_a_refused_request_does_not_reach_an_upstream(make_gate, upstream, way,
+                                                      recursive):
     """error_page 404 = @app is common, and must not be a way around."""
-    gate = make_gate(server=f"""error_page 404 = @app;
+    gate = make_gate(server=f"""recursive_error_pages {recursive};
+        error_page 400 401 403 404 429 {way} @app;
         location @app {{ {PARAMS} proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }}
         """)
-    answer = gate.get("/internal/admin", key=gate.key(scopes=[]))
-    check_error(answer, 404, "not_found")
+    key = gate.key(scopes=["loads:read"], limits={"default": "1r/m"})
+    assert gate.get(LOADS, key=key).status == 200
+    upstream.requests.clear()
+
+    check_error(gate.get("/internal/admin", key=gate.key(scopes=[])), 404,
+                "not_found")
+    check_error(gate.put(LOADS, body=b"{}"), 401, "unauthorized")
+    check_error(gate.post(LOADS, key=gate.key(), body=b"{}"), 400,
+                "missing_idempotency_key")
+    check_error(gate.get("/v1/customers", key=key), 403, "forbidden",
+                {"requiredScope": "customers:read"})
+    check_error(gate.get(LOADS, key=key), 429, "rate_limited",
+                {"policy": "default"}, (1, 60))
     assert upstream.requests == []
+
+
+def test_a_page_under_recursive_error_pages_claims_nothing(make_gate,
+                                                           upstream):
+    gate = make_gate(server="""recursive_error_pages on;
+        error_page 429 = /50x.html;
+        location = /50x.html { root %%FOLDER%%; }""", files=FILES)
+    key = gate.key(limits={"default": "1r/m"})
+    assert gate.get(LOADS, key=key).status == 200
+
+    assert write(gate, key).body == b"<html>sorry</html>"
+    assert gate.redis.client.keys("kg:idem:*" + key.org + "*") == []
+
+
+def test_a_read_is_tried_again_under_recursive_error_pages(make_gate, upstream,
+                                                           make_upstream):
+    backups = [make_upstream(), make_upstream()]
+    gate = make_gate(server=f"""recursive_error_pages on;
+        error_page 502 = @first;
+        location @first {{ {PARAMS} error_page 502 = @second;
+            proxy_pass http://127.0.0.1:{backups[0].port}; }}
+        location @second {{ {PARAMS}
+            proxy_pass http://127.0.0.1:{backups[1].port}; }}""")
+    key = gate.key(limits={"default": "1r/m"})
+    upstream.answer(cut="before")
+    backups[0].answer(cut="before")
+
+    assert gate.get(LOADS, key=key).status == 200
+    assert [seen.get("X-Keygate-Key-Id") for seen in backups[1].requests] == [
+        key.id]
 
 
 def test_a_401_of_nginx_has_a_challenge(make_gate):

@@ -179,6 +179,7 @@ struct ngx_http_keygate_ctx_s {
     ngx_event_t                 *patience;      /* timer: with an upstream */
 
     unsigned                     waits:1;       /* for Redis, in a phase */
+    unsigned                     page:1;        /* it is error_page's by now */
     unsigned                     routed:1;      /* route and token are known */
     unsigned                     sent_key:1;    /* a key came with it */
     unsigned                     legacy:1;      /* ... of before Keygate */

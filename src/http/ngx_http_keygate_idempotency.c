@@ -137,6 +137,10 @@ ngx_http_keygate_claimed_page(ngx_http_request_t *r,
                   "keygate: error_page would execute a write again that an "
                   "upstream has had");
 
+    /* Under recursive_error_pages nginx would come back with it. */
+
+    r->error_page = 1;
+
     return NGX_HTTP_BAD_GATEWAY;
 }
 

@@ -20,6 +20,7 @@
 #define NGX_HTTP_KEYGATE_LEGACY_MAX  512
 
 
+static void ngx_http_keygate_redirected(ngx_http_request_t *r);
 static ngx_int_t ngx_http_keygate_refused_page(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_route(ngx_http_request_t *r,
@@ -52,6 +53,10 @@ ngx_http_keygate_identify_handler(ngx_http_request_t *r)
     ngx_http_keygate_loc_conf_t  *lcf;
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_keygate_module);
+
+    if (r->internal && r == r->main) {
+        ngx_http_keygate_redirected(r);
+    }
 
     if (lcf->mode == NGX_HTTP_KEYGATE_OFF || lcf->role || r != r->main) {
         return NGX_DECLINED;
@@ -115,9 +120,35 @@ ngx_http_keygate_identify_handler(ngx_http_request_t *r)
 
 
 /*
+ * nginx keeps no trace of "error_page 502 = @backup" under
+ * recursive_error_pages.  But phases run once more after a refusal, or after an
+ * upstream that did not ask for it, only for a page.
+ */
+
+static void
+ngx_http_keygate_redirected(ngx_http_request_t *r)
+{
+    ngx_http_keygate_ctx_t  *ctx;
+
+    ctx = ngx_http_keygate_ctx(r);
+
+    if (ctx == NULL) {
+        return;
+    }
+
+    if (ctx->error
+        || (r->upstream && r->upstream->headers_in.x_accel_redirect == NULL))
+    {
+        ctx->page = 1;
+    }
+}
+
+
+/*
  * A page for a refusal of ours may say what it likes.  A named location is no
  * page: it keeps path, method and body, so that "error_page 404 = @app" would
- * hand over to an upstream what the gate refused.
+ * hand over to an upstream what the gate refused, whatever status its answer
+ * then has.
  */
 
 static ngx_int_t
@@ -128,15 +159,17 @@ ngx_http_keygate_refused_page(ngx_http_request_t *r,
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    if (ctx->error == NULL || !clcf->named || clcf->handler == NULL
-        || r->err_status == ctx->error->status)
-    {
+    if (ctx->error == NULL || !clcf->named || clcf->handler == NULL) {
         return NGX_DECLINED;
     }
 
     ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                   "keygate: error_page would pass a refused request on to "
                   "\"%V\": it stays refused", &clcf->name);
+
+    /* Under recursive_error_pages nginx would come back with it. */
+
+    r->error_page = 1;
 
     return ctx->error->status;
 }

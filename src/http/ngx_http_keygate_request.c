@@ -430,9 +430,21 @@ ngx_http_keygate_drop_headers(ngx_http_request_t *r, const ngx_str_t *names)
 ngx_uint_t
 ngx_http_keygate_error_page(ngx_http_request_t *r)
 {
-    /* r->error_page is not set under recursive_error_pages. */
+    ngx_http_keygate_ctx_t  *ctx;
 
-    return r->internal && (r->error_page || r->err_status);
+    if (!r->internal) {
+        return 0;
+    }
+
+    /* Under recursive_error_pages r->error_page is not set. */
+
+    if (r->error_page || r->err_status) {
+        return 1;
+    }
+
+    ctx = ngx_http_keygate_ctx(r);
+
+    return ctx && ctx->page;
 }
 
 
