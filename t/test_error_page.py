@@ -148,6 +148,43 @@ def test_a_refused_request_does_not_reach_an_upstream(make_gate, upstream, way,
     assert upstream.requests == []
 
 
+OWN = {
+    "return": "error_page 418 {way} @app; return 418;",
+    "limit_req": "limit_req zone=one; error_page 503 {way} @app;",
+    "deny": "deny all; error_page 403 {way} @app;",
+    "413": "client_max_body_size 1; error_page 413 {way} @app;",
+}
+
+
+@pytest.mark.parametrize("recursive", ["off", "on"])
+@pytest.mark.parametrize("way", ["=", ""])
+@pytest.mark.parametrize("own", OWN)
+def test_what_nginx_refused_is_decided_in_a_named_location(
+        make_gate, upstream, loads_seen, own, way, recursive):
+    """"return 418" is how a location is chosen; who is over limit_req must not
+    be let in by it.  The write is charged and claimed there, and once."""
+    gate = make_gate(
+        http="limit_req_zone $server_name zone=one:32k rate=1r/m;", proxy="",
+        location=OWN[own].format(way=way),
+        server=f"""recursive_error_pages {recursive};
+            location @app {{ {PARAMS} client_max_body_size 9;
+                proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }}""")
+    key = gate.key(limits={"default": "2r/m"})
+    gate.put(LOADS, body=b"{}")       # the one that limit_req lets pass
+
+    check_error(gate.post(LOADS, idem="one", body=b"{}"), 401, "unauthorized")
+    check_error(write(gate, gate.key(scopes=["loads:read"]), body=b"{}"), 403,
+                "forbidden", {"requiredScope": "loads:write"})
+    assert loads_seen() == []
+
+    first, again = (write(gate, key, body=b"{}") for _ in range(2))
+    assert again.get("Idempotent-Replayed") == "true"
+    assert again.body == first.body
+    assert len(loads_seen()) == 1
+    check_error(write(gate, key, body=b"{}"), 429, "rate_limited",
+                {"policy": "default"}, (1, 60))
+
+
 def test_a_page_under_recursive_error_pages_claims_nothing(make_gate,
                                                            upstream):
     gate = make_gate(server="""recursive_error_pages on;

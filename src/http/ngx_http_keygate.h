@@ -285,11 +285,16 @@ ngx_int_t ngx_http_keygate_push_header(ngx_http_request_t *r,
 ngx_int_t ngx_http_keygate_copy(ngx_pool_t *pool, const redisReply *reply,
     ngx_str_t *copy);
 
-/*
- * 1 when the request is that of an error_page, which decides, charges and
- * claims nothing.
- */
+/* 1 when the request is that of an error_page. */
 ngx_uint_t ngx_http_keygate_error_page(ngx_http_request_t *r);
+
+/*
+ * 1 when it is a page, which decides, charges and claims nothing, or what the
+ * gate refused; 0 for a request that a named location, which keeps path, method
+ * and body, has to hand on: what was not asked of it yet is asked there.
+ */
+ngx_uint_t ngx_http_keygate_page(ngx_http_request_t *r,
+    const ngx_http_keygate_ctx_t *ctx);
 
 /* Removes the response headers of these names; the last is empty. */
 void ngx_http_keygate_drop_headers(ngx_http_request_t *r,

@@ -32,7 +32,7 @@ ngx_http_keygate_access_handler(ngx_http_request_t *r)
 
     /* A page of error_page, or a redirect of what was admitted. */
 
-    if (ctx == NULL || ctx->decided || ngx_http_keygate_error_page(r)) {
+    if (ctx == NULL || ctx->decided || ngx_http_keygate_page(r, ctx)) {
         return NGX_DECLINED;
     }
 

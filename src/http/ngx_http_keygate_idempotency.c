@@ -41,7 +41,9 @@ ngx_http_keygate_idempotency_handler(ngx_http_request_t *r)
 
     ctx = ngx_http_keygate_ctx(r);
 
-    if (ctx && ngx_http_keygate_error_page(r)) {
+    if (ctx && ngx_http_keygate_error_page(r)
+        && (ngx_http_keygate_claimed(ctx) || ngx_http_keygate_page(r, ctx)))
+    {
         return ngx_http_keygate_claimed_page(r, ctx);
     }
 

@@ -33,7 +33,7 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_keygate_error_page(r)) {
+    if (ngx_http_keygate_page(r, ctx)) {
         return NGX_DECLINED;
     }
 

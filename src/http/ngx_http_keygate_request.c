@@ -448,6 +448,26 @@ ngx_http_keygate_error_page(ngx_http_request_t *r)
 }
 
 
+/*
+ * "error_page 418 = @app" and "return 418" choose a location; and what nginx
+ * refuses for itself must not get past the gate by it.
+ */
+
+ngx_uint_t
+ngx_http_keygate_page(ngx_http_request_t *r, const ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (!ngx_http_keygate_error_page(r)) {
+        return 0;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    return ctx->error || !clcf->named || clcf->handler == NULL;
+}
+
+
 ngx_table_elt_t *
 ngx_http_keygate_header_out(ngx_http_request_t *r, const char *name)
 {
