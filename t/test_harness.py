@@ -3,12 +3,16 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import redis.exceptions
 
 import harness
 from harness import faults, records
+from harness.gate import asleep
+from harness.ports import wait_for
 from harness.relay import parse
 
 ALERT = "2026/11/22 02:51:00 [alert] 12#12: *1 open socket #3 left\n"
@@ -127,6 +131,24 @@ def test_gate_that_does_not_quit_is_a_fault(redis, upstream):
         gate.close(timeout=0.3)
 
 
+def test_worker_with_something_to_do_is_not_idle(make_gate):
+    """A process that never waits, in a worker's place."""
+    gate = make_gate()
+    gate.idle()
+    spinning = subprocess.Popen(
+        [sys.executable, "-c", "while True: pass"])
+    try:
+        gate.workers = lambda: [spinning.pid]
+        wait_for(lambda: not asleep(spinning.pid))
+        with pytest.raises(TimeoutError):
+            gate.idle(0.1)
+    finally:
+        spinning.kill()
+        spinning.wait()
+        del gate.workers
+    gate.idle()
+
+
 def test_unknown_piece_is_refused(nginx_t):
     with pytest.raises(KeyError):
         nginx_t(polices="")
@@ -231,6 +253,7 @@ def test_upstream_hangs_until_released(api):
         with pytest.raises(TimeoutError):
             client.read()
         api.release()
+        client.sock.settimeout(10)
         assert client.read().status == 200
 
 
@@ -306,6 +329,7 @@ def test_relay_freezes_and_cuts(make_redis, make_relay):
         with pytest.raises(TimeoutError):
             client.sock.recv(1)
         relay.thaw()
+        client.sock.settimeout(10)
         assert client.sock.recv(100) == b"+PONG\r\n"
         relay.cut()
         with pytest.raises(ConnectionError):

@@ -38,7 +38,8 @@ Gate
     httpx client that speaks HTTP/2; admin(method, path, json=) -> Response;
     org(access=) -> id, key(org=, mode=, scopes=, limits=, ...) -> Key, written
     straight into Redis; edit(piece=text), reload(), quit(), kill_worker(),
-    workers(), watched(), log(), wait_log(regex), access_log(), expect(regex).
+    workers(), watched(), idle(), log(), wait_log(regex), access_log(),
+    expect(regex).
 
 Upstream
     upstream.answer(status=, headers=, body=, delay=, hang=, cut=, length=,

@@ -195,6 +195,20 @@ class Gate:
         # What was written is told, and the tick of the clock in which it
         # began is over: what is cached in that is asked for once more.
         time.sleep(0.05)
+        self.idle()
+
+    def idle(self, timeout=5.0):
+        """Waits until each worker has done what there was to do for it: what
+        had come by now, and what follows an answer (its line in the log, what
+        is counted and freed then).  A worker that has something to do is
+        runnable, and sleeps in epoll_wait() only when nothing is left."""
+        busy = set(self.workers())
+
+        def done():
+            busy.difference_update([pid for pid in busy if asleep(pid)])
+            return not busy
+
+        wait_for(done, timeout, "idle workers")
 
     # Requests.
 
@@ -381,6 +395,15 @@ class Gate:
         elif code != 0:
             raise faults.Fault(f"nginx ended with {code}\n"
                                + self.log()[-4000:])
+
+
+def asleep(pid):
+    """Whether a process waits for something, or is stopped, or gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(") ", 1)[1][0] in "STZX"
+    except OSError:
+        return True
 
 
 def kill(pid):

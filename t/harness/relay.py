@@ -160,7 +160,8 @@ class Relay:
 
     def refuse(self):
         """New connections are refused, those that stand are cut."""
-        listener, self._listener = self._listener, None
+        with self._lock:
+            listener, self._listener = self._listener, None
         if listener is not None:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
@@ -210,6 +211,10 @@ class Relay:
             near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pending = deque()
             with self._lock:
+                if self._listener is not listener:
+                    near.close()        # refused between the two
+                    far.close()
+                    return
                 self.connections += 1
                 self._pairs.add((near, far))
             for pump in (self._pump_up, self._pump_down):

@@ -17,7 +17,7 @@ PIECES = {
     "main": "",
     "events": "",
     "redis": "keygate_redis %%REDIS_URL%% %%REDIS_PARAMETERS%%;",
-    "redis_parameters": "connect=200ms command=200ms",
+    "redis_parameters": "connect=1s command=1s",
     "zone": "keygate_zone zone=keygate:16m valid=10s negative=2s;",
     "keys": "keygate_keys prefix=tf pepper=%%FOLDER%%/pepper;",
     "policies":

@@ -133,12 +133,12 @@ class Upstream:
 
     def refuse(self):
         """Connections are refused, those that stand are closed."""
-        listener, self._listener = self._listener, None
+        with self._lock:
+            listener, self._listener = self._listener, None
+            sockets = list(self._sockets)
         if listener is not None:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-        with self._lock:
-            sockets = list(self._sockets)
         for sock in sockets:
             try:
                 sock.shutdown(socket.SHUT_RDWR)
@@ -165,6 +165,9 @@ class Upstream:
             except OSError:
                 return
             with self._lock:
+                if self._listener is not listener:
+                    sock.close()        # refused between the two
+                    return
                 self.connections += 1
                 number = self.connections
                 self._sockets.add(sock)
