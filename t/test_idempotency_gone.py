@@ -2,6 +2,7 @@
 executed and the key is free; after it the write goes on and is stored."""
 
 import socket
+import threading
 import time
 
 import pytest
@@ -30,7 +31,9 @@ PIECES = dict(
         include %%ROOT%%/conf/keygate_proxy_params;
         proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%;
     }}""",
-    redis_parameters="connect=2s command=3s dead=10s")
+    # Usage is flushed by a script, too.
+    zone="keygate_zone zone=keygate:16m usage=off;",
+    redis_parameters="connect=2s command=9s dead=20s")
 
 
 class Http1:
@@ -57,6 +60,7 @@ class Http2:
 
     def __init__(self, gate, key, target, _how):
         self.sock = socket.create_connection(("127.0.0.1", gate.h2_port), 10)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.h2 = H2Connection(H2Configuration(client_side=True))
         self.h2.initiate_connection()
         self.stream = self.h2.get_next_available_stream_id()
@@ -79,7 +83,6 @@ class Http2:
     def leave(self):
         self.h2.reset_stream(self.stream, 8)
         self._flush()
-        time.sleep(0.02)
 
 
 HOWS = {"close": (Http1, "close"), "reset": (Http1, "reset"),
@@ -93,10 +96,10 @@ def relayed(make_gate, make_relay, redis):
     gate = make_gate(redis_url=relay.url, **PIECES)
     gate.relay = relay
     gate.known = gate.key()
+    gate.watched()                      # no record is asked for after this
     for target in (LOADS, LIMITED):
         assert write(gate, gate.known, "warm" + target,
                      target).status == 200
-    gate.watched()
     return gate
 
 
@@ -116,10 +119,24 @@ def started(request, relayed):
         (one.client if cls is Http1 else one.sock).close()
 
 
+def leave(gate, client):
+    """The client leaves, and its worker has seen it: the request is over."""
+    gate.idle()                         # what was before is in the log
+    logged = len(gate.access_log())
+    client.leave()
+    wait_for(lambda: len(gate.access_log()) > logged, what="its leaving")
+
+
+def check_released(gate, scripts):
+    """What frees the key is the last script that is sent."""
+    wait_for(lambda: gate.relay.count("evalsha") >= scripts, what="release")
+    gate.idle()
+    assert gate.relay.count("evalsha") == scripts
+
+
 def check_not_executed(gate, upstream, target=LOADS):
     """The key is free, and the next one runs."""
     key = gate.known
-    time.sleep(0.05)
     wait_for(lambda: state(gate, key) is None, what="freed key")
     assert len(upstream.requests) == 2
     answer = write(gate, key, target=target)
@@ -144,7 +161,7 @@ def check_executed(gate, upstream, body, target=LOADS):
 def test_within_the_body(relayed, upstream, started):
     client = started()
     time.sleep(0.05)
-    client.leave()
+    leave(relayed, client)
 
     assert claims(relayed, relayed.known) == [
         name for name in claims(relayed, relayed.known) if b"warm" in name]
@@ -153,13 +170,16 @@ def test_within_the_body(relayed, upstream, started):
 
 def test_while_the_limit_is_asked_for(relayed, upstream, started):
     """No claim is made for who is not there any more."""
-    relayed.relay.replace("EVALSHA", None, times=1, delay=0.4)
+    late = threading.Event()
+    rule = relayed.relay.replace("EVALSHA", None, times=1, delay=late)
     before = relayed.relay.count("evalsha")
     client = started(APART)
     client.finish()
-    wait_for(lambda: relayed.relay.count("evalsha") > before, what="limit")
-    client.leave()
-    time.sleep(0.5)
+    wait_for(lambda: rule.hits, what="limit")
+    leave(relayed, client)
+    late.set()
+    time.sleep(0.1)
+    relayed.idle()
 
     assert relayed.relay.count("evalsha") == before + 1
     check_not_executed(relayed, upstream, APART)
@@ -167,36 +187,42 @@ def test_while_the_limit_is_asked_for(relayed, upstream, started):
 
 def test_while_limit_and_claim_are_asked_for(relayed, upstream, started):
     """The claim came with the limit, and goes with its client."""
-    relayed.relay.replace("EVALSHA", None, times=1, delay=0.4)
+    late = threading.Event()
+    relayed.relay.replace("EVALSHA", None, times=1, delay=late)
     before = relayed.relay.count("evalsha")
     client = started(LIMITED)
     client.finish()
     wait_for(lambda: state(relayed, relayed.known) == b"P", what="claim")
-    client.leave()
-    time.sleep(0.5)
+    leave(relayed, client)
+    late.set()
+    check_released(relayed, before + 2)
 
-    assert relayed.relay.count("evalsha") == before + 2
     check_not_executed(relayed, upstream, LIMITED)
 
 
 def test_while_the_claim_is_made(relayed, upstream, started):
-    relayed.relay.replace("EVALSHA", None, times=1, delay=0.4)
+    late = threading.Event()
+    relayed.relay.replace("EVALSHA", None, times=1, delay=late)
+    before = relayed.relay.count("evalsha")
     client = started()
     client.finish()
     wait_for(lambda: state(relayed, relayed.known) == b"P", what="claim")
-    client.leave()
+    leave(relayed, client)
+    late.set()
+    check_released(relayed, before + 2)
 
     check_not_executed(relayed, upstream)
 
 
 def test_while_the_claim_does_not_arrive(relayed, upstream, started):
+    before = relayed.relay.count("evalsha")
     relayed.relay.freeze()
     client = started()
     client.finish()
-    time.sleep(0.1)
-    client.leave()
-    time.sleep(0.05)
+    wait_for(lambda: relayed.relay.count("evalsha") > before, what="claim")
+    leave(relayed, client)
     relayed.relay.thaw()
+    check_released(relayed, before + 2)
 
     check_not_executed(relayed, upstream)
 
