@@ -169,12 +169,13 @@ def test_no_client_certificate(tls_gate):
 def test_limit_conn(gate, upstream, target, status, code):
     upstream.answer(hang=True, times=1)
     client = gate.connect()
-    client.send(encode_request("GET", target))
+    client.send(encode_request("GET", target, {"Connection": "close"}))
     upstream.wait(1)
 
     check_error(gate.get(target), status, code, retry=(1, 1))
     upstream.release()
     assert client.read().status == 200
+    assert client.read_all() == b""     # its request is over, and counted off
 
 
 def test_limit_req(gate):

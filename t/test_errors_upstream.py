@@ -10,9 +10,10 @@ from checks import check_error, check_request_id
 
 LOADS = "/v1/loads"
 
-GATE = dict(location="proxy_read_timeout 400ms; proxy_connect_timeout 400ms;"
-                     "proxy_send_timeout 400ms;",
-            policies="keygate_policy default rate=600r/m by=key;")
+GATE = dict(policies="keygate_policy default rate=600r/m by=key;")
+
+# What is not the end of an error is waited for no longer than 3 s.
+PATIENCE = 3
 
 CODES = {
     400: "bad_request", 401: "unauthorized", 402: "payment_required",
@@ -341,7 +342,7 @@ def test_long_error(gate, upstream, size, chunked):
 
     start = time.monotonic()
     check_error(get(gate), 500, "internal_error")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < PATIENCE
 
 
 def test_endless_error(gate, upstream):
@@ -351,7 +352,7 @@ def test_endless_error(gate, upstream):
 
     start = time.monotonic()
     check_error(get(gate), 500, "internal_error")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < PATIENCE
 
 
 BROKEN = {
@@ -381,7 +382,6 @@ def test_error_longer_than_it_says(gate, upstream):
 NO_ANSWER = {
     "closed": (dict(cut="before"), 502),
     "reset": (dict(cut="reset"), 502),
-    "timed out": (dict(delay=0.6), 504),
     "bad header": (dict(raw=b"HTTP/1.1 200 OK\r\n\0a: b\r\n\r\n"), 502),
     "header cut off": (dict(raw=b"HTTP/1.1 200 OK\r\nA: b\r\n"), 502),
     "header too large": (dict(headers={"A": "b" * 20000}), 502),
@@ -396,6 +396,15 @@ def test_no_answer(gate, upstream, how, status):
     check_error(get(gate), status, CODES[status], retry=(1, 1))
     answer = gate.post(LOADS, key=gate.key(), idem="k")
     check_error(answer, status, CODES[status])
+
+
+def test_no_answer_in_time(make_gate, upstream):
+    gate = make_gate(**GATE, location="proxy_read_timeout 300ms;")
+    upstream.answer(hang=True)
+
+    check_error(get(gate), 504, "gateway_timeout", retry=(1, 1))
+    check_error(gate.post(LOADS, key=gate.key(), idem="k"), 504,
+                "gateway_timeout")
 
 
 def test_switch_of_protocols_that_nobody_asked_for(gate, upstream):
@@ -445,6 +454,7 @@ def test_answer_without_a_head(gate, upstream, size, version):
 def test_no_answer_is_cached(make_gate, upstream, raw):
     """From the cache it went out as it came: "hi", for all of an answer."""
     gate = make_gate(
+        workers="1",        # another might look before it is in the cache
         http="proxy_cache_path %%FOLDER%%/cache keys_zone=c:1m;",
         location="proxy_cache c; proxy_cache_valid any 1h;")
     upstream.answer(raw=raw)

@@ -15,6 +15,9 @@ GATE = dict(
     policies="keygate_policy default rate=100000r/m by=key;",
     redis_parameters="connect=500ms command=500ms dead=2s")
 
+# Where no replica's time is to run out.
+PATIENT = {**GATE, "redis_parameters": "connect=2s command=9s dead=20s"}
+
 
 @pytest.fixture(scope="module")
 def pair(redis):
@@ -44,6 +47,11 @@ def durable(make_gate, pair):
     return gate
 
 
+@pytest.fixture
+def patient(make_gate, pair):
+    return make_gate(redis=pair[0], **PATIENT)
+
+
 def waits(redis):
     return redis.calls("wait")
 
@@ -59,12 +67,12 @@ def check_refused(gate, key, upstream, idem="k"):
     assert len(upstream.requests) == before
 
 
-def test_replica_has_the_claim_first(durable, upstream, pair):
+def test_replica_has_the_claim_first(patient, upstream, pair):
     """Before the upstream has the write."""
-    key = durable.key()
+    key = patient.key()
     upstream.answer(201, {}, {"id": 1}, hang=True, times=1)
 
-    with durable.connect() as client:
+    with patient.connect() as client:
         send(client, key)
         upstream.wait()
         assert pair[1].client.get(name(key))[1:2] == b"P"
@@ -72,15 +80,15 @@ def test_replica_has_the_claim_first(durable, upstream, pair):
         first = client.read()
 
     assert first.status == 201
-    check_replay(first, write(durable, key))
+    check_replay(first, write(patient, key))
 
 
-def test_script_that_redis_does_not_know(durable, upstream, pair):
+def test_script_that_redis_does_not_know(patient, upstream, pair):
     """It is sent behind the WAIT, which then is too early."""
-    key = durable.key()
+    key = patient.key()
     for i in range(3):
         pair[0].client.script_flush()
-        assert write(durable, key, f"k{i}").status == 200
+        assert write(patient, key, f"k{i}").status == 200
 
 
 def test_no_replica(make_gate, make_redis, upstream):
@@ -168,21 +176,21 @@ def test_replica_that_goes_and_comes_back(make_gate, make_redis, upstream):
     assert len(upstream.requests) == 2
 
 
-def test_one_wait_for_all_that_gathered(durable, upstream, pair):
+def test_one_wait_for_all_that_gathered(patient, upstream, pair):
     """The first waits alone, the others, meanwhile, for the next."""
-    key = durable.key()
-    write(durable, key, "warm")
+    key = patient.key()
+    write(patient, key, "warm")
     before = waits(pair[0])
     clients = []
 
     with pair[1].frozen():
         for i in range(12):
-            clients.append(durable.connect())
+            clients.append(patient.connect())
             send(clients[-1], key, f"k{i}")
             if i == 0:
-                wait_for(lambda: durable.redis.client.info("clients")
+                wait_for(lambda: patient.redis.client.info("clients")
                          ["blocked_clients"] == 1, what="WAIT")
-        wait_for(lambda: all(state(durable, key, f"k{i}") for i in range(12)),
+        wait_for(lambda: all(state(patient, key, f"k{i}") for i in range(12)),
                  what="claims")
 
     assert [client.read().status for client in clients] == [200] * 12
@@ -190,39 +198,39 @@ def test_one_wait_for_all_that_gathered(durable, upstream, pair):
     assert len(upstream.requests) == 13
 
 
-def test_many_at_once(durable, upstream):
-    key = durable.key()
-    answers = together(30, lambda i: write(durable, key, f"k{i % 10}"))
+def test_many_at_once(patient, upstream):
+    key = patient.key()
+    answers = together(30, lambda i: write(patient, key, f"k{i % 10}"))
 
     assert {a.code for a in answers} <= {None, "idempotency_in_progress"}
     assert len(upstream.requests) == 10
 
 
-def test_only_what_is_claimed_waits(durable, upstream, pair):
+def test_only_what_is_claimed_waits(patient, upstream, pair):
     """Replays and conflicts are answered while no replica is there."""
-    key = durable.key()
-    first = write(durable, key)
+    key = patient.key()
+    first = write(patient, key)
     before = waits(pair[0])
 
     with pair[1].frozen():
-        check_replay(first, write(durable, key))
-        check_error(write(durable, key, body=b"x"), 409,
+        check_replay(first, write(patient, key))
+        check_error(write(patient, key, body=b"x"), 409,
                     "idempotency_conflict")
     assert waits(pair[0]) == before
 
 
-def test_nothing_else_is_held_up(durable, upstream, pair):
-    key = durable.key()
-    write(durable, key, "warm")
+def test_nothing_else_is_held_up(patient, upstream, pair):
+    key = patient.key()
+    write(patient, key, "warm")
 
-    with pair[1].frozen(), durable.connect() as client:
+    with pair[1].frozen(), patient.connect() as client:
         send(client, key)
         wait_for(lambda: pair[0].client.info("clients")["blocked_clients"],
                  what="WAIT")
         for _ in range(5):
-            assert durable.get(LOADS, key=durable.key()).status == 200
+            assert patient.get(LOADS, key=patient.key()).status == 200
         assert pair[0].client.info("clients")["blocked_clients"] == 1
-    wait_for(lambda: state(durable, key) in (None, b"C"), what="its end")
+    wait_for(lambda: state(patient, key) in (None, b"C"), what="its end")
 
 
 def test_client_leaves_while_it_waits(durable, upstream, pair):

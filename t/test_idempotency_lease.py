@@ -10,20 +10,28 @@ from harness.ports import wait_for
 from test_idempotency import check_replay, send, write
 from test_idempotency_claims import state
 
+# A worker of a busy machine may be late by more than a second for a renewal.
+# Usage is flushed by a script, too.
 GATE = dict(
-    workers="1", idempotency="keygate_idempotency lease=1s;",
+    workers="1", idempotency="keygate_idempotency lease=2s;",
     policies="keygate_policy default rate=100000r/m by=key;",
+    zone="keygate_zone zone=keygate:16m usage=off;",
     redis_parameters="connect=500ms command=500ms dead=5s")
+
+
+def ends(gate, key):
+    """When the lease is over, in seconds of Redis's clock."""
+    value = gate.redis.client.get(f"kg:idem:{{{key.org}}}:test:k")
+    return int.from_bytes(value[58:66], "big") / 1e6
 
 
 def leased(gate, key):
     """Seconds the lease has left."""
-    value = gate.redis.client.get(f"kg:idem:{{{key.org}}}:test:k")
     seconds, micros = gate.redis.client.time()
-    return int.from_bytes(value[58:66], "big") / 1e6 - seconds - micros / 1e6
+    return ends(gate, key) - seconds - micros / 1e6
 
 
-def test_upstream_ten_times_slower_than_the_lease(gate, upstream):
+def test_upstream_five_times_slower_than_the_lease(gate, upstream):
     """One execution, whose retries are told to wait, and how long."""
     key = gate.key()
     upstream.answer(201, {}, {"id": 1}, delay=10.2, times=1)
@@ -35,8 +43,9 @@ def test_upstream_ten_times_slower_than_the_lease(gate, upstream):
         upstream.wait()
         while time.monotonic() - start < 9.5:
             age = int(time.monotonic() - start)
-            check_error(write(gate, key), 409, "idempotency_in_progress",
-                        None, (max(age - 1, 1), age + 1))
+            answer = write(gate, key)
+            check_error(answer, 409, "idempotency_in_progress", None,
+                        (max(age - 1, 1), int(time.monotonic() - start) + 1))
             time.sleep(0.3)
         first = client.read()
 
@@ -65,7 +74,7 @@ def test_late_answer_of_an_unknown_outcome(make_gate, make_relay, redis,
         check_error(write(other, key), 409, "idempotency_outcome_unknown",
                     {"originalRequestId": ran.get("X-Request-Id")})
         relay.thaw()
-        time.sleep(0.8)
+        time.sleep(1)
         assert state(other, key) == b"U"        # renewing is too late
         upstream.release()
         first = client.read()
@@ -109,10 +118,10 @@ def test_lease_is_renewed_by_a_script_that_redis_does_not_know(
         send(client, key)
         upstream.wait()
         for _ in range(3):
-            before = leased(gate, key)
+            before = ends(gate, key)
             gate.redis.client.script_flush()
-            time.sleep(0.5)
-            assert leased(gate, key) > before - 0.4
+            wait_for(lambda: ends(gate, key) > before, what="renewal")
+        assert leased(gate, key) > 0
         upstream.release()
         assert client.read().status == 200
 
@@ -151,14 +160,16 @@ def test_the_expiry_does_not_move(gate, upstream):
         send(client, key)
         upstream.wait()
         first = gate.redis.client.pttl(name)
-        time.sleep(1.2)
+        start = time.monotonic()
+        time.sleep(2.2)
         assert leased(gate, key) > 0
         later = gate.redis.client.pttl(name)
+        passed = 1000 * (time.monotonic() - start)
         upstream.release()
         client.read()
 
     assert first > 86300000
-    assert 1100 < first - later < 3000
+    assert 2100 < first - later < passed + 1000
     assert gate.redis.client.pttl(name) <= later
 
 
@@ -168,8 +179,8 @@ def test_finished_write_is_renewed_no_more(make_gate, make_relay, redis,
     gate = make_gate(redis_url=relay.url, **GATE)
     key = gate.key()
     write(gate, key)
-    time.sleep(0.1)
+    gate.idle()
     before = relay.count("evalsha")
-    time.sleep(1)
+    time.sleep(1.5)
 
     assert relay.count("evalsha") == before

@@ -359,7 +359,8 @@ def test_who_leaves_an_ask_takes_only_its_own(relayed, upstream):
     """Its claim is released, the others' stand."""
     gate, key = relayed, relayed.warm
     n = len(upstream.requests)
-    slow = gate.relay.replace("EVALSHA", None, times=1, delay=0.3)
+    early, late = threading.Event(), threading.Event()
+    slow = gate.relay.replace("EVALSHA", None, times=1, delay=early)
     first = gate.connect()
     first.send(head(key, len(BODY), idem="first") + BODY)
     wait_for(lambda: state(gate, key, "first") == b"P", what="the first ask")
@@ -368,9 +369,15 @@ def test_who_leaves_an_ask_takes_only_its_own(relayed, upstream):
     for i, client in enumerate(clients):
         client.send(head(key, len(BODY), idem=f"k{i}") + BODY)
     time.sleep(0.1)
-    slow.times = 1
-    wait_for(lambda: state(gate, key, "k3"), what="the second ask")
+    gate.idle()
+    gate.relay.replace("EVALSHA", None, times=1, delay=late)
+    early.set()
+    wait_for(lambda: slow.hits and state(gate, key, "k3"),
+             what="the second ask")
+    logged = len(gate.access_log())
     clients[1].reset()
+    wait_for(lambda: len(gate.access_log()) > logged, what="its leaving")
+    late.set()
 
     assert [clients[i].read().status for i in (0, 2, 3)] == [200] * 3
     assert first.read().status == 200
@@ -448,14 +455,16 @@ def test_late_answer(make_gate, make_relay, redis, upstream, outage):
     """The write is refused, its key is freed, and what it spent is spent."""
     relay = make_relay(redis.port)
     gate = make_gate(redis_url=relay.url, **{
-        **GATE, "redis_parameters": "connect=1s command=200ms dead=5s",
+        **GATE, "redis_parameters": "connect=1s command=500ms dead=20s",
         "outage": f"keygate_outage keys=stale:5m limits={outage};"})
     key = gate.key()
     first = write(gate, key, "warm")
     n = len(upstream.requests)
     counted = Trips([relay], key)
-    relay.replace("EVALSHA", None, times=1, delay=0.5)
+    late = threading.Event()
+    relay.replace("EVALSHA", None, times=1, delay=late)
     check_error(write(gate, key), 503, "service_unavailable", None, (1, 30))
+    late.set()
     wait_for(lambda: state(gate, key) is None and counted()[1:] == ["settle"],
              what="freed key")
     assert len(upstream.requests) == n
@@ -499,7 +508,7 @@ def test_lost_answer(make_gate, make_relay, redis, upstream, target, asked):
 def test_late_answer_hands_its_lease_back(make_gate, make_relay, redis):
     relay = make_relay(redis.port)
     gate = make_gate(redis_url=relay.url, **{
-        **GATE, "redis_parameters": "connect=1s command=200ms dead=5s"})
+        **GATE, "redis_parameters": "connect=1s command=500ms dead=20s"})
     key = gate.key()
 
     def left(answer):
@@ -509,8 +518,10 @@ def test_late_answer_hands_its_lease_back(make_gate, make_relay, redis):
         last = write(gate, key, f"w{i}", "/leased")
     time.sleep(1.2)
 
-    late = relay.replace("EVALSHA", None, times=1, delay=0.4)
+    told = threading.Event()
+    late = relay.replace("EVALSHA", None, times=1, delay=told)
     assert write(gate, key, "k", "/leased").status == 503
+    told.set()
     wait_for(lambda: late.hits, what="late answer")
     asked = next(words for words in reversed(relay.commands)
                  if words[0] == b"EVALSHA" and words[2] == b"2")
@@ -524,7 +535,7 @@ def test_late_answer_was_told_what_is_owed(make_gate, make_relay, redis):
     the answer: it is not told again when that one must be taken for lost."""
     relay = make_relay(redis.port)
     gate = make_gate(redis_url=relay.url, **{
-        **GATE, "redis_parameters": "connect=200ms command=200ms dead=5s",
+        **GATE, "redis_parameters": "connect=500ms command=500ms dead=20s",
         "outage": "keygate_outage keys=stale:5m limits=local share=25%;"})
     key = gate.key(limits={"default": "80r/m"})
     gate.watched()
@@ -538,10 +549,12 @@ def test_late_answer_was_told_what_is_owed(make_gate, make_relay, redis):
     relay.refuse()
     assert [gate.get(LOADS, key=key).status
             for _ in range(10)] == [200] * 10
-    late = relay.replace("EVALSHA", None, times=1, delay=0.4)
+    told = threading.Event()
+    late = relay.replace("EVALSHA", None, times=1, delay=told)
     counted = Trips([relay], key)
     relay.accept()
     wait_for(lambda: write(gate, key) and late.hits, 10, "late answer")
+    told.set()
     assert counted()[0] == "both"
 
     time.sleep(0.6)

@@ -12,6 +12,9 @@ from harness.ports import wait_for
 
 LOADS = "/v1/loads"
 
+# What holds a worker up holds it for longer, Redis for half a minute.
+SOON = 10
+
 GATE_PIECES = dict(policies="keygate_policy default rate=60000r/m by=key;",
                    gate="keygate partner; keygate_limit default;"
                         "keygate_errors envelope;")
@@ -160,8 +163,8 @@ def test_quit_is_not_held_up_by_redis(make_gate, redis):
 
     start = time.monotonic()
     gate.quit()
-    assert time.monotonic() - start < 1
-    wait_for(lambda: redis_connections(redis) == 0, 2, "closed connections")
+    assert time.monotonic() - start < SOON
+    wait_for(lambda: redis_connections(redis) == 0, 5, "closed connections")
 
 
 @pytest.mark.parametrize("fault", ["freeze", "stop"])
@@ -177,7 +180,7 @@ def test_quit_is_not_held_up_by_a_redis_that_is_away(make_gate, make_redis,
 
     start = time.monotonic()
     gate.quit()
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < SOON
 
 
 def test_old_workers_close_their_connections(make_gate, redis):
