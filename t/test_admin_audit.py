@@ -292,10 +292,12 @@ def test_a_change_nobody_knows_of_is_told(make_gate, make_redis, make_relay):
     gate = make_gate(redis=redis, redis_url=relay.url,
                      redis_parameters="connect=200ms command=50ms dead=4s")
     org = make_org(gate, "test")
-    relay.replace("EVALSHA", None, times=1, delay=1.4)
+    late = threading.Event()
+    relay.replace("EVALSHA", None, times=1, delay=late)
 
     answer = gate.admin("PATCH", f"/orgs/{org}", json={"access": "live"})
     check_refused(answer, 503, "service_unavailable")
+    late.set()
     (entry,) = eventually(lambda: [
         entry for entry in map(
             lambda item: {k.decode(): v.decode() for k, v in item[1].items()},

@@ -328,13 +328,16 @@ def test_resolution_that_redis_does_not_answer(make_gate, make_relay, redis,
                                                upstream):
     """It may have been done: the trail says that nobody knows."""
     relay = make_relay(redis.port)
-    gate = make_gate(redis_url=relay.url, workers="1")
+    gate = make_gate(redis_url=relay.url, workers="1",
+                     redis_parameters="connect=1s command=1s dead=20s")
     key = gate.key()
     write(gate, key)
-    relay.replace("EVALSHA", None, times=1, delay=1.3)
+    late = threading.Event()
+    relay.replace("EVALSHA", None, times=1, delay=late)
 
     check_refused(gate.admin("DELETE", path(key)), 503, "service_unavailable")
     relay.reset()
+    late.set()
     entry, = wait_for(lambda: trail(gate, org=key.org), 5, "entry", step=0.2)
     assert entry["outcome"] == "unknown"
 

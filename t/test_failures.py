@@ -75,9 +75,15 @@ def test_a_client_has_a_64_of_ipv6(gate, address, same, other):
 
 def test_retry_after_is_when_it_may_fail_again(make_gate):
     gate = make_gate(http=GATE["http"].replace(f"{RATE}r/h", "2r/s"))
-    assert [unknown(gate, "198.51.100.6").status for _ in range(3)] \
-        == [401, 401, 429]
-    assert unknown(gate, "198.51.100.6").get("Retry-After") == "1"
+    assert [unknown(gate, "198.51.100.6").status for _ in range(2)] \
+        == [401, 401]
+
+    def refused():
+        answer = unknown(gate, "198.51.100.6")
+        return answer if answer.status == 429 else None
+
+    # At once, unless this machine takes as long as it takes to fail again.
+    assert wait_for(refused, 10, "refusal").get("Retry-After") == "1"
     time.sleep(1)
     assert unknown(gate, "198.51.100.6").status == 401
 
@@ -211,13 +217,15 @@ def test_many_at_once_are_no_way_around(make_gate, make_relay, redis):
     gate = make_gate(redis_url=relay.url, redis_parameters="command=9s dead=9s",
                      **GATE)
     rule = relay.replace("GET", None, times=2, delay=0.1)
+    start = time.monotonic()
     clients = send_unknown(gate, "198.51.100.12", 40)
     statuses = [client.read().status for client in clients]
+    seconds = time.monotonic() - start
     assert rule.hits
     assert statuses.count(401) == RATE
     assert statuses.count(429) == 40 - RATE
     # The rate's, and of the budget's a second's worth and what came since.
-    assert relay.count("GET") <= RATE + 6
+    assert relay.count("GET") <= RATE + 2 * (seconds + 1) + 2
 
 
 def test_a_client_that_does_not_wait_counts(make_gate, make_relay, redis):
@@ -241,8 +249,7 @@ def test_cold_keys_that_are_valid_do_not_count(gate):
 def test_keys_that_nobody_knows_of_do_not_count(make_gate, make_redis):
     """An outage is not the caller's fault."""
     redis = make_redis()
-    gate = make_gate(redis=redis, redis_parameters="connect=50ms command=50ms",
-                     workers="1", **GATE)
+    gate = make_gate(redis=redis, workers="1", **GATE)
     with redis.stopped():
         for _ in range(2 * RATE):
             assert unknown(gate, "198.51.100.15").status == 503
@@ -388,6 +395,7 @@ def test_a_legacy_token_has_an_end(make_gate):
 def test_many_misses_make_one_lookup(make_gate, make_relay, redis, upstream):
     relay = make_relay(redis.port)
     gate = make_gate(redis_url=relay.url, workers="1",
+                     redis_parameters="connect=2s command=9s dead=9s",
                      policies="keygate_policy default rate=1000r/m by=key;")
     gate.get("/v1/loads", key=gate.key())           # connected
     key = gate.key()
@@ -409,7 +417,8 @@ def test_many_misses_make_one_lookup(make_gate, make_relay, redis, upstream):
 def test_waiters_that_leave_disturb_nobody(make_gate, make_relay, redis,
                                            upstream):
     relay = make_relay(redis.port)
-    gate = make_gate(redis_url=relay.url, workers="1")
+    gate = make_gate(redis_url=relay.url, workers="1",
+                     redis_parameters="connect=2s command=9s dead=9s")
     gate.get("/v1/loads", key=gate.key())
     key = gate.key()
     relay.delay = 0.04

@@ -11,10 +11,11 @@ from harness.client import encode_request
 from harness.ports import wait_for
 
 LOADS = "/v1/loads"
-TIMEOUT = 0.2           # connect= and command= of the gates
-SLACK = 0.35            # what this machine may take beside that
+TIMEOUT = 0.5           # connect= and command= of the gates
+SLACK = 1               # what this machine may take beside that
 
-ONE = dict(workers="1",
+# Who waits for dead= is out of every bound here.
+ONE = dict(workers="1", redis_parameters="connect=500ms command=500ms dead=9s",
            policies="keygate_policy default rate=600r/m by=key;")
 
 
@@ -29,7 +30,7 @@ def timed(gate, key, target=LOADS):
     return answer, time.monotonic() - start
 
 
-def recovers(gate, key, seconds=4):
+def recovers(gate, key, seconds=10):
     """Waits until a request of the key is served again."""
     def served():
         answer = gate.get(LOADS, key=key)
@@ -138,7 +139,7 @@ def test_breaker(relayed):
         time.sleep(0.05)
 
     times = sorted(timed(relayed, relayed.warm)[1] for _ in range(9))
-    assert times[4] < 0.05
+    assert times[4] < TIMEOUT / 2
 
     relayed.relay.reset()
     recovers(relayed, relayed.warm)
@@ -183,7 +184,7 @@ def test_slower_than_a_command_may_take(relayed, upstream):
     """Late replies are consumed in order: nobody gets another's."""
     relay = relayed.relay
     keys = [relayed.key() for _ in range(4)]
-    relay.replace("GET", None, times=1, delay=0.35)
+    relay.replace("GET", None, times=1, delay=2 * TIMEOUT)
 
     for key in keys[:3]:
         answer, seconds = timed(relayed, key)
@@ -200,8 +201,8 @@ def test_replies_split_at_every_byte(make_gate, make_relay, redis, upstream):
     """Time enough for the longest of them, INFO's."""
     relay = make_relay(redis.port)
     relay.split = True
-    relayed = make_gate(redis_url=relay.url, **ONE,
-                        redis_parameters="connect=2s command=5s dead=10s")
+    relayed = make_gate(redis_url=relay.url, **{
+        **ONE, "redis_parameters": "connect=2s command=5s dead=10s"})
     key = relayed.key(limits={"default": "2r/m"})
 
     first = relayed.post(LOADS, key=key, idem="k", body=b"{}")
@@ -219,8 +220,8 @@ def test_many_at_once_in_pieces(make_gate, make_relay, redis, upstream):
     """Pipelined commands and replies in pieces: each to whom it belongs."""
     relay = make_relay(redis.port)
     relay.split = True
-    gate = make_gate(redis_url=relay.url,
-                     redis_parameters="connect=1s command=5s dead=5s", **ONE)
+    gate = make_gate(redis_url=relay.url, **{
+        **ONE, "redis_parameters": "connect=1s command=5s dead=5s"})
     keys = [gate.key() for _ in range(12)]
     answers = {}
 
@@ -268,7 +269,7 @@ def test_restarted_with_its_data(make_gate, make_redis):
     redis.restart()
     answer = wait_for(lambda: (a := gate.post(LOADS, key=key, idem="k",
                                               body=b"{}")).status == 200
-                      and a, 4, "recovery", step=0.05)
+                      and a, 10, "recovery", step=0.05)
     assert answer.get("Idempotent-Replayed") == "true"
     assert answer.body == first.body
     assert gate.get(LOADS, key=key).status == 429
@@ -378,7 +379,7 @@ def test_record_of_another_type(relayed, reply):
     check_error(answer, answer.status, answer.code,
                 retry=(1, 30) if answer.status == 503 else None)
     relayed.relay.reset()
-    wait_for(lambda: relayed.get(LOADS, key=key).status == 200, 4,
+    wait_for(lambda: relayed.get(LOADS, key=key).status == 200, 10,
              "recovery", step=0.05)
 
 

@@ -2,10 +2,14 @@
 
 import pytest
 
+from harness.ports import wait_for
 from test_redis_faults import (LOADS, ONE, SLACK, TIMEOUT, check_down,
                                recovers, timed)
 
-PARAMETERS = "connect=200ms command=200ms"
+
+def one(parameters):
+    """ONE, whose Redis has more parameters."""
+    return {**ONE, "redis_parameters": parameters + ONE["redis_parameters"]}
 
 
 def test_password_that_nobody_told(make_gate, make_redis):
@@ -20,8 +24,7 @@ def test_password_that_nobody_told(make_gate, make_redis):
 def test_wrong_password(make_gate, make_redis):
     redis = make_redis(password="secret")
     gate = make_gate(redis=redis, files={"word": "wrong-one\n"},
-                     redis_parameters="password_file=%%FOLDER%%/word "
-                                      + PARAMETERS, **ONE)
+                     **one("password_file=%%FOLDER%%/word "))
     answer, seconds = timed(gate, gate.key())
 
     check_down(answer)
@@ -33,8 +36,7 @@ def test_wrong_password(make_gate, make_redis):
 def test_password(make_gate, make_redis):
     redis = make_redis(password="secret")
     gate = make_gate(redis=redis, files={"word": "secret\n"},
-                     redis_parameters="password_file=%%FOLDER%%/word "
-                                      + PARAMETERS, **ONE)
+                     **one("password_file=%%FOLDER%%/word "))
 
     assert gate.get(LOADS, key=gate.key()).status == 200
     assert "secret" not in gate.log()
@@ -46,23 +48,22 @@ def test_user_with_few_rights(make_gate, make_redis):
               "+getrange +setrange +pexpire +eval +evalsha +select +ping "
               "+info +script|load"})
     gate = make_gate(redis=redis, files={"word": "word"},
-                     redis_parameters="user=kg password_file=%%FOLDER%%/word "
-                                      + PARAMETERS, **ONE)
+                     **one("user=kg password_file=%%FOLDER%%/word "))
     key = gate.key()
     first = gate.post(LOADS, key=key, idem="k", body=b"{}")
 
     assert first.status == 200
     assert gate.post(LOADS, key=key, idem="k",
                      body=b"{}").get("Idempotent-Replayed") == "true"
-    assert {c["user"] for c in redis.client.client_list()
-            if c["cmd"] != "client|list"} == {"kg"}
+    # One that has only just come is nobody's yet.
+    wait_for(lambda: {c["user"] for c in redis.client.client_list()
+                      if c["cmd"] != "client|list"} == {"kg"}, what="its user")
 
 
 def test_user_without_rights(make_gate, make_redis):
     redis = make_redis(acl={"kg": "on >word ~kg:* +get"})
     gate = make_gate(redis=redis, files={"word": "word"},
-                     redis_parameters="user=kg password_file=%%FOLDER%%/word "
-                                      + PARAMETERS, **ONE)
+                     **one("user=kg password_file=%%FOLDER%%/word "))
 
     check_down(gate.get(LOADS, key=gate.key()))
     gate.wait_log("NOPERM")
@@ -102,7 +103,7 @@ def test_database(make_gate, make_redis, unix):
 
 
 def test_namespace(make_gate, redis):
-    gate = make_gate(redis_parameters="namespace=other " + PARAMETERS, **ONE)
+    gate = make_gate(**one("namespace=other "))
     key = gate.key()
     assert gate.get(LOADS, key=key).status == 401
     other = gate.key()
