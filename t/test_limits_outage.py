@@ -13,10 +13,10 @@ from harness.ports import wait_for
 
 LOADS = "/v1/loads"
 LOCAL = "keygate_outage keys=stale:5m limits=local share=25%;"
-FAST = "connect=100ms command=100ms dead=300ms"
+FAST = "connect=500ms command=500ms dead=1s"
 
 # A Redis that is stopped refuses at once; one that is back may take its time.
-PATIENT = "connect=100ms command=5s dead=5s"
+PATIENT = "connect=500ms command=5s dead=5s"
 
 
 def policy(text="rate=40r/m by=key"):
@@ -317,7 +317,7 @@ def test_changing_over_delays_only_what_is_under_way(make_gate, make_redis):
 def quick(gate, key):
     before = time.monotonic()
     assert gate.get(LOADS, key=key).status == 200
-    return time.monotonic() - before < 0.09
+    return time.monotonic() - before < 0.45     # command= of FAST, nearly
 
 
 def test_slow_redis(make_gate, redis, make_relay):

@@ -45,6 +45,7 @@ class Peppers:
         self.relay = relay
         self.gate = make_gate(
             redis_url=relay.url, redis_parameters=SLOW, policies=FAST,
+            zone="keygate_zone zone=keygate:16m valid=1m negative=1m;",
             keys="keygate_keys prefix=tf pepper=%%FOLDER%%/new "
                  "pepper=%%FOLDER%%/pepper;",
             files={"new": NEW.decode()}, workers="1",
@@ -117,7 +118,7 @@ def test_the_first_pepper_wins_whatever_is_cached(peppers):
 
     new = records.make_key(peppers.gate.redis.client, NEW, old.org,
                            token=old.token, revokedAt=PAST)
-    wait_for(lambda: peppers.get(old.token).status == 401, 1, "the first")
+    wait_for(lambda: peppers.get(old.token).status == 401, 5, "the first")
     assert "revoked" in peppers.get(old.token).error["message"]
 
     old.save(name="written again")
@@ -125,7 +126,7 @@ def test_the_first_pepper_wins_whatever_is_cached(peppers):
     assert peppers.get(old.token).status == 401
 
     new.delete()
-    wait_for(lambda: peppers.get(old.token).status == 200, 1, "the second")
+    wait_for(lambda: peppers.get(old.token).status == 200, 5, "the second")
 
 
 def test_a_cached_key_of_an_old_pepper_costs_nothing(peppers):
@@ -170,7 +171,8 @@ def test_changed_while_both_are_read(peppers, changed):
     """The fill race, of either: what was on its way is not kept."""
     client = peppers.gate.redis.client
     key = peppers.none if changed == 0 else peppers.old
-    rule = peppers.relay.replace("GET", None, times=1, delay=0.5)
+    late = threading.Event()
+    rule = peppers.relay.replace("GET", None, times=1, delay=late)
     answers = []
     asking = threading.Thread(
         target=lambda: answers.append(peppers.get(key.token)))
@@ -180,7 +182,9 @@ def test_changed_while_both_are_read(peppers, changed):
     name = peppers.names(key.token)[changed]
     client.set(name, json.dumps({**key.record, "revokedAt": PAST}))
     time.sleep(0.05)
+    peppers.gate.idle()
     assert asking.is_alive()
+    late.set()
     asking.join()
 
     assert answers[0].status == (401 if changed == 0 else 200)
@@ -306,13 +310,15 @@ def test_worker_stuck_while_it_asks(make_gate, make_relay, redis):
                    parameters="connect=1s command=500ms dead=60s")
     key = node.key
     (pid, _), _ = node.two()
+    late = threading.Event()
     try:
-        _, other = ask_slowly(node, key.token, delay=0.2)
+        _, other = ask_slowly(node, key.token, delay=late)
         os.kill(pid, signal.SIGSTOP)
         assert other[1].read().status == 200
         assert gets(node.relay, key.name) == 2
     finally:
         os.kill(pid, signal.SIGCONT)
+        late.set()
 
 
 def test_worker_that_asks_gets_an_error(make_gate, make_relay, redis):

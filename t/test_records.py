@@ -13,7 +13,7 @@ from harness.ports import wait_for
 
 LOADS = "/v1/loads"
 PAST = "2020-01-01T00:00:00Z"
-SLOW = "connect=1s command=2s dead=3s"
+SLOW = "connect=1s command=9s dead=20s"
 
 NOT_RECORDS = {
     "nothing": b"", "space": b" ", "no JSON": b"hello", "half": b'{"v":1',
@@ -248,9 +248,9 @@ def test_negative(make_gate, make_relay, redis):
     assert relay.count("GET") == 1
 
     key.save()
-    wait_for(lambda: gate.get(LOADS, key=key).status == 403, 1, "the key")
+    wait_for(lambda: gate.get(LOADS, key=key).status == 403, 5, "the key")
     write_org(gate, key.org, {"v": 1, "access": "live"})
-    wait_for(lambda: gate.get(LOADS, key=key).status == 200, 1,
+    wait_for(lambda: gate.get(LOADS, key=key).status == 200, 5,
              "the organisation")
 
 
@@ -305,7 +305,8 @@ class Race:
     def run(self, token, change, name="kg:"):
         """Asks on one worker, and while Redis's reply about that name is on
         its way makes the change on the other."""
-        rule = self.relay.replace("GET", None, times=1, delay=0.6, name=name)
+        late = threading.Event()
+        rule = self.relay.replace("GET", None, times=1, delay=late, name=name)
         answers = []
         asking = threading.Thread(target=lambda: answers.append(
             self.ask(token)))
@@ -313,6 +314,7 @@ class Race:
         wait_for(lambda: rule.hits == 1, 5, "the reply of Redis")
         change()
         assert asking.is_alive()
+        late.set()
         asking.join()
         return answers[0]
 
@@ -364,8 +366,8 @@ def test_organisation_that_appears_while_it_is_read(race):
 
 OUTAGE = {
     "zone": "keygate_zone zone=keygate:1m valid=100ms negative=100ms;",
-    "outage": "keygate_outage keys=stale:2s limits=allow;",
-    "redis_parameters": "connect=100ms command=100ms",
+    "outage": "keygate_outage keys=stale:4s limits=allow;",
+    "redis_parameters": "connect=300ms command=300ms",
 }
 
 
@@ -401,7 +403,7 @@ def test_stale_and_then_unavailable(make_gate, make_redis, how):
         assert gate.get(LOADS).status == 401
         assert gate.get("/health/api").status == 200
 
-        wait_for(lambda: statuses() == [503, 503, 503], 4, "the end")
+        wait_for(lambda: statuses() == [503, 503, 503], 10, "the end")
         for token in (key, revoked, unknown, cold):
             unavailable(gate.get(LOADS, key=token))
         unavailable(gate.options(LOADS, key=key))
@@ -432,7 +434,7 @@ def test_stale_under_the_older_of_two_peppers(make_gate, make_redis):
         time.sleep(1)
         assert statuses() == [200, 200, 401]
         unavailable(gate.get(LOADS, key=harness.make_token()))
-        wait_for(lambda: statuses() == [503, 503, 503], 4, "the end")
+        wait_for(lambda: statuses() == [503, 503, 503], 10, "the end")
 
     wait_for(lambda: statuses() == [200, 200, 401], 10, "Redis again")
 

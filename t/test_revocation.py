@@ -27,7 +27,7 @@ NODE = {
     "zone": "keygate_zone zone=keygate:2m valid=60s negative=60s;",
     "policies": "keygate_policy default rate=100000r/m by=key;",
     "outage": "keygate_outage keys=stale:60s limits=allow;",
-    "redis_parameters": "connect=200ms command=500ms",
+    "redis_parameters": "connect=500ms command=500ms dead=20s",
 }
 
 
@@ -331,12 +331,13 @@ def test_old_record_does_not_stay(relayed, what):
         key.delete()
     relayed.watched()
 
-    rule = relayed.relay.replace("GET", None, times=1, delay=0.4)
+    late = threading.Event()
+    rule = relayed.relay.replace("GET", None, times=1, delay=late)
     answers = []
     asking = threading.Thread(
         target=lambda: answers.append(relayed.get(LOADS, key=key)))
     asking.start()
-    wait_for(lambda: rule.hits == 1, 2, "lookup")
+    wait_for(lambda: rule.hits == 1, 5, "lookup")
 
     if what == "key":
         key.save(revokedAt=PAST)
@@ -347,7 +348,9 @@ def test_old_record_does_not_stay(relayed, what):
     else:
         relayed.redis.client.flushall()
     time.sleep(0.05)
+    relayed.idle()
     assert asking.is_alive()
+    late.set()
     asking.join()
 
     status = {"org": 403, "absence": 200}.get(what, 401)

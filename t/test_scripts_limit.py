@@ -344,18 +344,29 @@ def test_expiry_of_a_state_covers_its_window(limit_now):
     """An expiry that moves with each admission costs half as much again."""
     client = limit_now.client
 
-    limit_now([(9, 1)])
-    assert 1900 < client.pttl("limit:0") <= 2000
+    def left(since):
+        """Of two windows, in ms, and what it was then."""
+        pttl = client.pttl("limit:0")
+        return pttl + 1000 * (time.monotonic() - since), pttl
+
+    start = time.monotonic()
+    limit_now([(9, 4)])
+    at_start, pttl = left(start)
+    assert pttl <= 8000 <= at_start + 1
 
     time.sleep(0.5)
-    limit_now([(9, 1)])
-    assert 1000 < client.pttl("limit:0") <= 1500
+    limit_now([(9, 4)])
+    at_start, pttl = left(start)
+    assert pttl <= 7500 and 8000 <= at_start + 1
 
-    time.sleep(0.7)
-    limit_now([(9, 1)])
-    assert 1900 < client.pttl("limit:0") <= 2000
+    time.sleep(max(0, 4.2 - (time.monotonic() - start)))
+    again = time.monotonic()
+    limit_now([(9, 4)])
+    at_start, pttl = left(again)
+    assert pttl <= 8000 <= at_start + 1
 
-    time.sleep(2.1)
+    client.pexpire("limit:0", 1)
+    time.sleep(0.01)
     assert not client.exists("limit:0")
 
 

@@ -10,12 +10,12 @@ it writes is named in docs/operations.md, and nothing else may hold a secret.
 import base64
 import re
 import secrets
-import time
 
 import pytest
 
 import harness
 from harness import template
+from harness.ports import wait_for
 from secrets_run import HIDDEN, Scene, Watch, values
 
 ROOT = template.ROOT
@@ -99,7 +99,9 @@ def scene(tmp_path_factory):
     try:
         scene.play()
         scene.config()
-        time.sleep(0.3)             # usage is sent
+        for kind in ("usage", "seen"):      # it is sent a little later
+            wait_for(lambda kind=kind: scene.redis.client.keys(
+                f"kg:{kind}:*"), 10, kind)
         scene.sent = [list(words) for words in scene.relay.commands]
         scene.values = list(values(scene.redis.client))
         watch.end()
