@@ -1,14 +1,23 @@
 """Fixtures of the tests; t/harness says how to use them."""
 
 import contextlib
+import datetime
 import os
 import signal
+import time
 
+import hypothesis
 import pytest
 
 import harness
 
 TEST_SECONDS = 120
+
+# A busy machine draws examples slowly, too.
+hypothesis.settings.register_profile("busy", deadline=None,
+                                     suppress_health_check=[
+                                         hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 
 class Family:
@@ -114,6 +123,17 @@ def nginx_t():
     return harness.nginx_t
 
 
+@pytest.fixture
+def one_day():
+    """For what is told of by days: midnight, UTC, is not within the test."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    end = datetime.datetime.combine(now.date() + datetime.timedelta(days=1),
+                                    datetime.time(), datetime.timezone.utc)
+    left = (end - now).total_seconds()
+    if left < TEST_SECONDS / 4:
+        time.sleep(left + 0.1)
+
+
 @pytest.fixture(autouse=True)
 def no_faults():
     """Fails the test during which a gate's log got a bad line."""
@@ -135,12 +155,14 @@ def pytest_collection_modifyitems(config, items):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
     """Ends a test that hangs, so that the run goes on and names it."""
+    marker = item.get_closest_marker("seconds")
+    seconds = marker.args[0] if marker else TEST_SECONDS
 
     def late(number, frame):
-        raise TimeoutError(f"{item.nodeid} takes over {TEST_SECONDS} s")
+        raise TimeoutError(f"{item.nodeid} takes over {seconds} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(TEST_SECONDS)
+    signal.alarm(seconds)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

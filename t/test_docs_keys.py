@@ -85,7 +85,7 @@ class Page:
 
 
 @pytest.fixture
-def make_page(make_gate, make_redis, upstream, tmp_path):
+def make_page(make_gate, make_redis, upstream, tmp_path, one_day):
     upstream.answer(200, body='{"data":[]}')
     made = []
 

@@ -20,6 +20,7 @@ PATIENCE = 180
 
 
 @pytest.mark.proof
+@pytest.mark.seconds(PATIENCE + 20)
 def test_a_write_happens_once():
     """The seed is in the output, and with it the same load and faults."""
     process = subprocess.Popen(

@@ -131,6 +131,7 @@ def test_there_are_mutants():
 
 
 @pytest.mark.proof
+@pytest.mark.seconds(4 * SECONDS)
 def test_limits_hold():
     answers, figures = many.prove(SECONDS, random.randrange(10**9))
 

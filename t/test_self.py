@@ -142,7 +142,7 @@ def test_a_location_inside_has_the_limits_of_its_server(make_gate, upstream):
     assert "self" not in answer.get("RateLimit-Policy")
 
 
-def test_usage_is_told(gate):
+def test_usage_is_told(gate, one_day):
     key = other(gate, gate.org())
 
     assert key.works()

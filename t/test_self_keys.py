@@ -216,7 +216,7 @@ def test_an_index_that_lies(gate, redis):
     assert live.works()
 
 
-def test_get_and_usage(gate):
+def test_get_and_usage(gate, one_day):
     key = manager(gate)
     new = made(gate, key.make(name="UAT"))
     assert new.works()

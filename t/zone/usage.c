@@ -25,6 +25,9 @@
 #define DAY         86400
 #define NOON        (20000 * DAY + DAY / 2)
 
+/* So many deaths inside a lock are to be survived. */
+#define INSIDE      3
+
 
 /* What the workers say of themselves; shared. */
 typedef struct {
@@ -215,7 +218,15 @@ test_kill(int seconds)
     kills = 0;
     inside = 0;
 
-    for (end = time(NULL) + seconds; time(NULL) < end; kills++) {
+    /*
+     * Until some have died inside a lock, which is one of hundreds, or fewer
+     * where others have the processor: who runs this program ends it at last.
+     */
+
+    for (end = time(NULL) + seconds;
+         time(NULL) < end || inside < INSIDE;
+         kills++)
+    {
 
         check(pipe(to) == 0 && pipe(from) == 0);
 
@@ -267,8 +278,6 @@ test_kill(int seconds)
     check(begun - done <= kills);
     check(kg_zone_usage_waiting(&zone) == 0);
     check(server.repeated > 0);
-    check(inside > 0);
-
     printf("%u kills, %u inside a lock, %lu requests, %lu flights, %lu "
            "of them again\n", (unsigned) kills, (unsigned) inside,
            (unsigned long) begun, (unsigned long) server.flights,
