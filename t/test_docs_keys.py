@@ -250,6 +250,7 @@ def old_partners():
     return partners
 
 
+@pytest.mark.seconds(300)               # it starts the tool 400 times
 def test_move_of_200_partners(make_page, upstream, tmp_path):
     title = "Moving partners with keys of their own"
     _, dry, on = texts(title, "nginx")

@@ -337,10 +337,12 @@ def test_a_key_that_may_have_been_made_is_not_made_again(
     key = manager(gate)
     assert key.call("GET", SELF).status == 200
 
-    relay.replace("SET", None, delay=2).fits = sets(b"key")
+    late = threading.Event()
+    relay.replace("SET", None, delay=late).fits = sets(b"key")
     answer = key.call("POST", KEYS, json=READ, idem="once")
     check_error(answer, 503, "service_unavailable")
     relay.reset()
+    late.set()
     wait_for(lambda: len(redis.client.keys("kg:key:*")) == 2, 10, "the key")
 
     for _ in range(2):
@@ -438,7 +440,8 @@ def test_a_rotation_whose_end_is_not_confirmed(make_gate, make_redis,
     gate.admin("PATCH", f"/keys/{old.id}", json={"name": "UAT"})   # the script
 
     name = old.name.encode()
-    relay.replace("EVALSHA", None, times=1, delay=2).fits = (
+    late = threading.Event()
+    relay.replace("EVALSHA", None, times=1, delay=late).fits = (
         lambda words: words[0] == b"EVALSHA" and name in words)
     if who == "platform":
         answer = gate.admin("POST", f"/keys/{old.id}/rotate",
@@ -447,6 +450,7 @@ def test_a_rotation_whose_end_is_not_confirmed(make_gate, make_redis,
         answer = key.call("POST", f"{KEYS}/{old.id}/rotate",
                           json={"overlap": "0"})
     relay.reset()
+    late.set()
 
     new = made(gate, answer)
     assert answer.json()["replaces"]["unconfirmed"] is True

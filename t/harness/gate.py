@@ -172,7 +172,7 @@ class Gate:
     def kill_worker(self, pid=None, how=signal.SIGKILL):
         """Kills a worker, waits until the master has started another, and
         returns the pid that died."""
-        pid = pid or self.workers()[0]
+        pid = pid or wait_for(self.workers, 5, "worker")[0]
         self.expect(rf"worker process {pid} exited on signal {int(how)}\b")
         os.kill(pid, how)
         wait_for(lambda: pid not in self.workers()
