@@ -31,8 +31,9 @@ def leased(gate, key):
     return ends(gate, key) - seconds - micros / 1e6
 
 
-def test_upstream_five_times_slower_than_the_lease(gate, upstream):
+def test_upstream_ten_times_slower_than_the_lease(make_gate, upstream):
     """One execution, whose retries are told to wait, and how long."""
+    gate = make_gate(**{**GATE, "idempotency": "keygate_idempotency lease=1s;"})
     key = gate.key()
     upstream.answer(201, {}, {"id": 1}, hang=True, times=1)
     start = time.monotonic()
