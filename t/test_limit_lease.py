@@ -351,6 +351,23 @@ def test_a_bucket_s_lease_of_before_another_stays_spent(core):
     assert core([policy], n=0, back=6, **leases[1]).left[0] == before + 6
 
 
+def test_what_a_later_lease_needs_does_not_come_back(core):
+    """Of 5 that are owed a lease makes 10, which its life pays off: so it may
+    be used at its end, and a whole burst at the same moment.  The 20 of before
+    are not in these 10."""
+    policy = Policy(60, 1, 600)
+    life = core.life([policy])
+    first = core([policy], want=20, life=life)
+    assert first.lease == 20
+
+    core.now += 26 * SECOND // 60
+    assert core([policy], want=4, life=life).lease == 4
+    core.now += life
+
+    assert 4 + core([policy], n=600, back=20, since=first.moment, lived=life,
+                    life=life).granted <= 600
+
+
 def test_what_time_has_paid_for_does_not_come_back(core):
     """Two leases, of which time has paid for one: taken back, both would be
     taken off what others spent."""

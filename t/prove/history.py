@@ -46,7 +46,8 @@ def steps():
     """Draws what happens next: (what, a part between 0 and 1, numbers)."""
     return st.tuples(
         st.sampled_from(["ask", "ask", "ask", "use", "wait", "lease's end",
-                         "lease's end", "window's end", "obey", "spend"]),
+                         "lease's end", "window's end", "obey", "spend",
+                         "outlive"]),
         st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.1, 0.5, 1.0]),
         st.integers(0, 1),
         st.sampled_from([1, 1, 0, 2, 20, ALL]),
@@ -213,6 +214,16 @@ class History:
         if lease.units and self.script.now < end:
             self.script.now = end
             self.use(part, node, n, want)
+
+    def outlive(self, part, node, n, want):
+        """What is owed is paid, all but some, before another leases, who uses
+        that at its end; then the first brings back what it has, and asks."""
+        self.ask(part, node, 1, max(want, 5))
+        self.script.now += int((self.leases[node].units + self.cost + 4 * part)
+                               * self.books[0].each)
+        self.ask(part, 1 - node, 1, want)
+        self.lease_end(part, 1 - node, ALL, want)
+        self.ask(part, node, ALL, 0)
 
     def window_end(self, part, node, n, want):
         """A window after something was admitted somebody asks at once."""
