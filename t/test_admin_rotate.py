@@ -156,6 +156,38 @@ def test_a_key_taken_over_gets_a_token_of_ours(make_gate):
     assert gate.get("/v1/loads", key=new["token"]).status == 200
 
 
+@pytest.mark.parametrize("overlap", ["0", "24h"])
+def test_a_key_that_is_revoked_while_it_is_rotated(make_gate, make_redis,
+                                                   make_relay, overlap):
+    """It was read, and revoked before its successor was there: who revoked it
+    has seen no other key, so there is none."""
+    redis = make_redis()
+    relay = make_relay(redis.port)
+    gate = make_gate(redis=redis, redis_url=relay.url)
+    old = make_key(gate)
+    name = f"kg:key:{{{harness.digest(gate.pepper, old['token'])}}}"
+    revoked = {**stored_key(gate, old["token"]),
+               "revokedAt": "2026-01-01T00:00:00Z"}
+    late = threading.Event()
+    written = relay.replace("SET", None, times=1, delay=late, name="kg:key:")
+
+    def revoke():
+        wait_for(lambda: written.hits, 10, "the new record")
+        redis.client.set(name, json.dumps(revoked))
+        late.set()
+
+    other = threading.Thread(target=revoke)
+    other.start()
+    answer = rotate(gate, old, overlap=overlap)
+    other.join()
+
+    check_refused(answer, 409, "conflict")
+    assert b"token" not in answer.body
+    assert redis.client.keys("kg:key:*") == [name.encode()]
+    assert stored_key(gate, old["token"]) == revoked
+    assert not trail(gate, action="key.rotate")
+
+
 def test_the_old_key_stays_when_it_is_cut_off(make_gate, make_redis,
                                               make_relay):
     """Between the new key's record and the old one's end."""

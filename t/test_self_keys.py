@@ -408,6 +408,29 @@ def test_an_organisation_has_a_bound(make_gate):
     other(gate, key.org)
 
 
+def test_what_has_ended_does_not_come_back(make_gate):
+    """Such keys are not counted: else an organisation could have any number
+    of keys, and as many times the limit, by having them expire first."""
+    gate = make_gate(**{**PIECES, "locations":
+                        "location /v1/self { keygate_self max_keys=2; }\n"
+                        "location /plain { keygate_self max_keys=2; }"})
+    key = manager(gate)
+    old = made(gate, key.make())
+    record = json.loads(gate.redis.client.get(old.name))
+    record["expiresAt"] = "2020-01-01T00:00:00Z"
+    gate.redis.client.set(old.name, json.dumps(record))
+    made(gate, key.make())
+    check_full(key.make())
+
+    for change in ({"expiresAt": None}, {"expiresAt": "9999-01-01T00:00:00Z"}):
+        check_error(key.call("PATCH", f"{KEYS}/{old.id}", json=change), 409,
+                    "conflict")
+    assert json.loads(gate.redis.client.get(old.name)) == record
+    assert not old.works()
+    answer = gate.admin("PATCH", f"/keys/{old.id}", json={"expiresAt": None})
+    assert answer.status == 200     # the platform may
+
+
 def test_the_bound_of_an_organisation_with_many_keys(make_gate):
     """More than a page of the index is read."""
     gate = make_gate(**{**PIECES, "locations":

@@ -61,6 +61,9 @@ ngx_int_t ngx_http_keygate_admin_key_check(ngx_http_keygate_admin_t *admin);
 ngx_int_t ngx_http_keygate_admin_key_may(ngx_http_keygate_admin_t *admin,
     const char *verb);
 
+/* NGX_OK, or the refusal when the record at hand is revoked or has expired. */
+ngx_int_t ngx_http_keygate_admin_key_ended(ngx_http_keygate_admin_t *admin);
+
 /* 64 hex digits into 32 bytes of admin->pool: NGX_OK, _DECLINED, _ERROR. */
 ngx_int_t ngx_http_keygate_admin_unhex(ngx_http_keygate_admin_t *admin,
     ngx_str_t *hex, ngx_str_t *digest);

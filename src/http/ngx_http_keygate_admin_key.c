@@ -231,6 +231,15 @@ ngx_http_keygate_admin_key_merge(ngx_http_keygate_admin_t *admin)
         rc = ngx_http_keygate_self_meanwhile(admin);
     }
 
+    /*
+     * A partner's keys that have ended are not counted any more: one that came
+     * back would be one more than keygate_self makes.
+     */
+
+    if (rc == NGX_OK && admin->self) {
+        rc = ngx_http_keygate_admin_key_ended(admin);
+    }
+
     if (rc == NGX_OK) {
         rc = ngx_http_keygate_self_covers(admin);
     }
@@ -355,6 +364,31 @@ ngx_http_keygate_admin_key_may(ngx_http_keygate_admin_t *admin,
     }
 
     return rc;
+}
+
+
+ngx_int_t
+ngx_http_keygate_admin_key_ended(ngx_http_keygate_admin_t *admin)
+{
+    int64_t    expires;
+    ngx_str_t  text;
+
+    if (ngx_http_keygate_admin_has(admin->record, "revokedAt")) {
+        return ngx_http_keygate_admin_refuse(admin, KG_ERR_CONFLICT, NULL,
+                                             "The key is revoked");
+    }
+
+    text = ngx_http_keygate_admin_member(admin->record, "expiresAt");
+
+    if (text.len
+        && kg_time_parse(ngx_http_keygate_kg(&text), &expires) == KG_OK
+        && expires <= ngx_time())
+    {
+        return ngx_http_keygate_admin_refuse(admin, KG_ERR_CONFLICT, NULL,
+                                             "The key has expired");
+    }
+
+    return NGX_OK;
 }
 
 

@@ -35,14 +35,16 @@ static ngx_int_t ngx_http_keygate_admin_rotate_found(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_rotate_read(
     ngx_http_keygate_admin_t *admin);
-static ngx_int_t ngx_http_keygate_admin_rotate_ended(
-    ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_rotate_make(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_rotate_made(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_rotate_end(
     ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_rotate_new(
+    ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_rotate_taken_back(
+    ngx_http_keygate_admin_t *admin, const redisReply *reply);
 static ngx_int_t ngx_http_keygate_admin_rotate_doubt(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_rotated(
@@ -168,7 +170,7 @@ ngx_http_keygate_admin_rotate_read(ngx_http_keygate_admin_t *admin)
     rc = ngx_http_keygate_admin_key_may(admin, "rotate");
 
     if (rc == NGX_OK) {
-        rc = ngx_http_keygate_admin_rotate_ended(admin);
+        rc = ngx_http_keygate_admin_key_ended(admin);
     }
 
     if (rc == NGX_OK) {
@@ -194,33 +196,6 @@ ngx_http_keygate_admin_rotate_read(ngx_http_keygate_admin_t *admin)
 
     return ngx_http_keygate_admin_fetch(admin,
                                         ngx_http_keygate_admin_rotate_make);
-}
-
-
-/* Nobody gets a new key for one that is of no use any more. */
-
-static ngx_int_t
-ngx_http_keygate_admin_rotate_ended(ngx_http_keygate_admin_t *admin)
-{
-    int64_t    expires;
-    ngx_str_t  text;
-
-    if (ngx_http_keygate_admin_has(admin->record, "revokedAt")) {
-        return ngx_http_keygate_admin_refuse(admin, KG_ERR_CONFLICT, NULL,
-                                             "The key is revoked");
-    }
-
-    text = ngx_http_keygate_admin_member(admin->record, "expiresAt");
-
-    if (text.len
-        && kg_time_parse(ngx_http_keygate_kg(&text), &expires) == KG_OK
-        && expires <= ngx_time())
-    {
-        return ngx_http_keygate_admin_refuse(admin, KG_ERR_CONFLICT, NULL,
-                                             "The key has expired");
-    }
-
-    return NGX_OK;
 }
 
 
@@ -312,6 +287,10 @@ ngx_http_keygate_admin_rotate_made(ngx_http_keygate_admin_t *admin)
 /*
  * An old key that ends sooner anyway stays so.  Without an overlap it is
  * revoked, for an expiry is subject to the clocks' tolerance.
+ *
+ * One that was revoked since it was read has no successor: who revokes a key
+ * and then looks for others must not miss one, and of two that rotate it at
+ * once, without an overlap, one gets a key.
  */
 
 static ngx_int_t
@@ -333,22 +312,16 @@ ngx_http_keygate_admin_rotate_end(ngx_http_keygate_admin_t *admin)
 
     if (ngx_http_keygate_self_changed(admin)) {
 
-        /* The write that follows is of no end. */
-
-        admin->doubt = NULL;
-
-        if (ngx_http_keygate_admin_select(admin, KG_ZONE_KEY,
-                                          &rotate->new_digest)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        return ngx_http_keygate_self_take_back(admin);
+        return (ngx_http_keygate_admin_rotate_new(admin) == NGX_OK)
+               ? ngx_http_keygate_self_take_back(admin) : NGX_ERROR;
     }
 
     if (ngx_http_keygate_admin_has(admin->record, "revokedAt")) {
-        return NGX_DECLINED;
+
+        return (ngx_http_keygate_admin_rotate_new(admin) == NGX_OK)
+               ? ngx_http_keygate_admin_take_back(admin,
+                                      ngx_http_keygate_admin_rotate_taken_back)
+               : NGX_ERROR;
     }
 
     if (json_object_set_new(admin->record, "rotatedTo",
@@ -373,6 +346,35 @@ ngx_http_keygate_admin_rotate_end(ngx_http_keygate_admin_t *admin)
                                rotate->overlap ? "expiresAt" : "revokedAt",
                                ngx_http_keygate_admin_date(end))
            == 0 ? NGX_OK : NGX_ERROR;
+}
+
+
+/* Selects the new key: the write that follows is of no end. */
+
+static ngx_int_t
+ngx_http_keygate_admin_rotate_new(ngx_http_keygate_admin_t *admin)
+{
+    ngx_http_keygate_admin_rotate_t  *rotate;
+
+    rotate = admin->data;
+    admin->doubt = NULL;
+
+    return ngx_http_keygate_admin_select(admin, KG_ZONE_KEY,
+                                         &rotate->new_digest);
+}
+
+
+static ngx_int_t
+ngx_http_keygate_admin_rotate_taken_back(ngx_http_keygate_admin_t *admin,
+    const redisReply *reply)
+{
+    if (!kg_redis_is(reply, REDIS_REPLY_INTEGER, 0)) {
+        return NGX_ERROR;
+    }
+
+    admin->changed = 0;
+
+    return ngx_http_keygate_admin_key_ended(admin);
 }
 
 
