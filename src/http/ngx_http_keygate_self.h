@@ -37,6 +37,7 @@ struct ngx_http_keygate_self_s {
     json_t                          *listed;
     ngx_uint_t                       limit;         /* of entries, or keys */
     ngx_uint_t                       nkeys;         /* that count */
+    u_char                           cursor[KG_KEY_ID_MAX];
 };
 
 
@@ -115,6 +116,12 @@ ngx_int_t ngx_http_keygate_self_meanwhile(ngx_http_keygate_admin_t *admin);
  * it reads as many of as it takes, and answers.
  */
 ngx_int_t ngx_http_keygate_self_key_list(ngx_http_keygate_admin_t *admin);
+
+/*
+ * Reads on behind the page at hand, whose memory is given back: keys that have
+ * ended stay in the index, and a call may meet any number of them.
+ */
+ngx_int_t ngx_http_keygate_self_read_on(ngx_http_keygate_admin_t *admin);
 
 
 /* ngx_http_keygate_self_room.c */

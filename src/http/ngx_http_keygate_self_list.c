@@ -14,7 +14,7 @@
 
 static ngx_int_t ngx_http_keygate_self_cursor(
     ngx_http_keygate_admin_t *admin);
-static ngx_int_t ngx_http_keygate_self_read_on(
+static ngx_int_t ngx_http_keygate_self_read_list(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_self_page(ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_self_seen(ngx_http_keygate_admin_t *admin,
@@ -36,7 +36,7 @@ ngx_http_keygate_self_key_list(ngx_http_keygate_admin_t *admin)
     admin->self->listed = json_array();
 
     if (page->cursor.len == 0) {
-        return ngx_http_keygate_self_read_on(admin);
+        return ngx_http_keygate_self_read_list(admin);
     }
 
     item = ngx_pcalloc(admin->pool, sizeof(ngx_http_keygate_admin_item_t));
@@ -78,12 +78,12 @@ ngx_http_keygate_self_cursor(ngx_http_keygate_admin_t *admin)
 
     json_decref(record);
 
-    return ngx_http_keygate_self_read_on(admin);
+    return ngx_http_keygate_self_read_list(admin);
 }
 
 
 static ngx_int_t
-ngx_http_keygate_self_read_on(ngx_http_keygate_admin_t *admin)
+ngx_http_keygate_self_read_list(ngx_http_keygate_admin_t *admin)
 {
     admin->page.next = ngx_http_keygate_self_page;
 
@@ -137,11 +137,29 @@ ngx_http_keygate_self_page(ngx_http_keygate_admin_t *admin)
         return ngx_http_keygate_self_listed(admin);
     }
 
+    return ngx_http_keygate_self_read_on(admin);
+}
+
+
+ngx_int_t
+ngx_http_keygate_self_read_on(ngx_http_keygate_admin_t *admin)
+{
+    ngx_str_t                      *last;
+    ngx_http_keygate_admin_page_t  *page;
+
+    page = &admin->page;
+
     if (page->nitems) {
-        page->cursor = page->items[page->nitems - 1].id;
+        last = &page->items[page->nitems - 1].id;
+
+        page->cursor.len = last->len;
+        page->cursor.data = ngx_cpymem(admin->self->cursor, last->data,
+                                       last->len)
+                            - last->len;
     }
 
-    return ngx_http_keygate_self_read_on(admin);
+    return (ngx_http_keygate_admin_turn(admin) == NGX_OK)
+           ? ngx_http_keygate_admin_read_page(admin) : NGX_ERROR;
 }
 
 

@@ -122,11 +122,7 @@ ngx_http_keygate_self_count(ngx_http_keygate_admin_t *admin)
         return ngx_http_keygate_admin_issue(admin, self->next);
     }
 
-    if (page->nitems) {
-        page->cursor = page->items[page->nitems - 1].id;
-    }
-
-    return ngx_http_keygate_admin_read_page(admin);
+    return ngx_http_keygate_self_read_on(admin);
 }
 
 
