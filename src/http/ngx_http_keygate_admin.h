@@ -97,6 +97,7 @@ typedef struct {
     ngx_http_keygate_admin_part_t   *found;     /* the digest of the id */
     ngx_http_keygate_admin_part_t   *stored;    /* the record, or NULL */
     ngx_http_keygate_admin_part_t   *seen;      /* when the key was used */
+    unsigned                         kept:1;    /* by a deletion */
 } ngx_http_keygate_admin_item_t;
 
 

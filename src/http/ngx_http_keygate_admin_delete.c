@@ -34,6 +34,8 @@ static ngx_int_t ngx_http_keygate_admin_delete_ids(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_delete_more(
     ngx_http_keygate_admin_t *admin);
+static ngx_int_t ngx_http_keygate_admin_delete_id(
+    ngx_http_keygate_admin_t *admin, ngx_str_t *id);
 static ngx_int_t ngx_http_keygate_admin_delete_unlisted(
     ngx_http_keygate_admin_t *admin);
 static ngx_int_t ngx_http_keygate_admin_deleted(
@@ -268,7 +270,10 @@ ngx_http_keygate_admin_delete_ids(ngx_http_keygate_admin_t *admin)
 
         rc = ngx_http_keygate_admin_item(admin, item, &record);
 
+        /* What a list has may be another organisation's. */
+
         if (rc == NGX_DECLINED) {
+            item->kept = item->stored && item->stored->text.data;
             continue;
         }
 
@@ -332,21 +337,8 @@ ngx_http_keygate_admin_delete_more(ngx_http_keygate_admin_t *admin)
     for (i = 0; i < page->nitems; i++) {
         id = &page->items[i].id;
 
-        ngx_str_set(&argv[0], "DEL");
-        argv[1] = ngx_http_keygate_admin_name(admin, "id", id);
-
-        if (ngx_http_keygate_admin_command(admin, argv, 2, id,
-                                           REDIS_REPLY_INTEGER)
-            == NULL)
-        {
-            return NGX_ERROR;
-        }
-
-        argv[1] = ngx_http_keygate_admin_name(admin, "seen", id);
-
-        if (ngx_http_keygate_admin_command(admin, argv, 2, id,
-                                           REDIS_REPLY_INTEGER)
-            == NULL)
+        if (!page->items[i].kept
+            && ngx_http_keygate_admin_delete_id(admin, id) != NGX_OK)
         {
             return NGX_ERROR;
         }
@@ -365,6 +357,34 @@ ngx_http_keygate_admin_delete_more(ngx_http_keygate_admin_t *admin)
 
     return ngx_http_keygate_admin_gather(admin,
                                          ngx_http_keygate_admin_delete_keys);
+}
+
+
+/* What leads to a key, and what is known of its use. */
+
+static ngx_int_t
+ngx_http_keygate_admin_delete_id(ngx_http_keygate_admin_t *admin,
+    ngx_str_t *id)
+{
+    ngx_str_t   argv[2];
+    ngx_uint_t  i;
+
+    static const char  *kinds[] = { "id", "seen" };
+
+    ngx_str_set(&argv[0], "DEL");
+
+    for (i = 0; i < 2; i++) {
+        argv[1] = ngx_http_keygate_admin_name(admin, kinds[i], id);
+
+        if (ngx_http_keygate_admin_command(admin, argv, 2, id,
+                                           REDIS_REPLY_INTEGER)
+            == NULL)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 
