@@ -219,6 +219,7 @@ def test_pages_newest_first(make_gate, make_redis):
 
 
 @pytest.mark.parametrize("cursor", ["x", "-", "1-", "-1", "1-2-3", "%2B",
+                                    "18446744073709551616-0", "1-" + "9" * 20,
                                     "(1-0", "1" * 42 + "-1", "1_0"])
 def test_cursors_refused(gate, cursor):
     check_refused(gate.admin("GET", f"/audit?cursor={cursor}"), 400, "bad_request",

@@ -498,20 +498,20 @@ ngx_http_keygate_admin_audit_view(const redisReply *reply)
 static ngx_uint_t
 ngx_http_keygate_admin_stream_id(ngx_str_t *text)
 {
-    size_t      i;
-    ngx_uint_t  signs;
+    size_t   len;
+    u_char  *sign;
 
-    signs = 0;
+    sign = ngx_strlchr(text->data, text->data + text->len, '-');
 
-    for (i = 0; i < text->len; i++) {
-
-        if (text->data[i] == '-' && i > 0 && i + 1 < text->len) {
-            signs++;
-
-        } else if (text->data[i] < '0' || text->data[i] > '9') {
-            return 0;
-        }
+    if (sign == NULL) {
+        return 0;
     }
 
-    return signs == 1 && text->len <= NGX_HTTP_KEYGATE_STREAM_ID_MAX;
+    len = sign - text->data;
+
+    /* Redis takes 64 bits of each; a trail has no numbers of more than 63. */
+
+    return ngx_atoi(text->data, len) != NGX_ERROR
+           && ngx_atoi(sign + 1, text->len - len - 1) != NGX_ERROR
+           && text->len <= NGX_HTTP_KEYGATE_STREAM_ID_MAX;
 }
