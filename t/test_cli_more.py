@@ -252,6 +252,16 @@ def test_export_and_import(fresh, make_gate, make_redis, tmp_path):
         text.splitlines())
 
 
+def test_a_file_does_not_steer_the_terminal(run):
+    """A record may have members of any name, and they are kept."""
+    line = json.dumps({"type": "org", "id": "steers", "record": {
+        "v": 1, "access": "test", "\x1b[2J": 1}})
+    code, out, _ = run("import", "--dry-run", given=line.encode())
+    assert code == 0
+    assert "\x1b" not in out
+    assert r"\x1b[2J" in out
+
+
 def test_import_says_which_lines_are_refused(run):
     given = b'{"type":"org","id":"a b","record":{}}\nx\n'
     code, out, err = run("import", given=given)
