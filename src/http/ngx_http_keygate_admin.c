@@ -135,6 +135,7 @@ ngx_http_keygate_admin_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_keygate_admin_enter(ngx_http_keygate_admin_t *admin)
 {
+    ngx_int_t                     rc;
     ngx_http_keygate_loc_conf_t  *lcf;
 
     static ngx_str_t  reason = ngx_string("{\"reason\":\"role\"}");
@@ -150,7 +151,13 @@ ngx_http_keygate_admin_enter(ngx_http_keygate_admin_t *admin)
                                        KG_ERR_FORBIDDEN, &reason);
     }
 
-    return admin->call->action ? ngx_http_keygate_admin_who(admin) : NGX_OK;
+    if (admin->call->action == NULL) {
+        return NGX_OK;
+    }
+
+    rc = ngx_http_keygate_admin_from_here(admin);
+
+    return (rc == NGX_OK) ? ngx_http_keygate_admin_who(admin) : rc;
 }
 
 

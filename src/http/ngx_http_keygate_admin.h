@@ -501,6 +501,15 @@ json_t *ngx_http_keygate_admin_view(const json_t *record,
     const ngx_http_keygate_admin_member_t *members);
 
 
+/* ngx_http_keygate_admin_origin.c */
+
+/*
+ * NGX_OK, or the refusal of what a page of another site has a browser send:
+ * docs/admin.md.
+ */
+ngx_int_t ngx_http_keygate_admin_from_here(ngx_http_keygate_admin_t *admin);
+
+
 /* ngx_http_keygate_admin_audit.c */
 
 /* Who calls, into admin->actor: NGX_OK, NGX_ERROR or the refusal. */
