@@ -347,3 +347,16 @@ def test_find_keeps_nothing_of_the_token(make_gate):
             if end - start < 2 ** 30:   # a sanitizer's own are larger
                 memory.seek(start)
                 assert entropy not in memory.read(end - start), hex(start)
+
+
+@pytest.mark.parametrize("condition", [
+    ("If-Match", '"x"'), ("If-None-Match", "*"),
+    ("If-Unmodified-Since", "Thu, 01 Jan 2026 00:00:00 GMT")])
+def test_what_was_done_is_answered_so(gate, condition):
+    """There are no ETags to compare: not 412 or 304 of what was changed."""
+    key = make_key(gate)
+    for method, json in (("GET", None), ("PATCH", {"name": "UAT"}),
+                         ("DELETE", None)):
+        answer = gate.admin(method, f"/keys/{key['id']}", json=json,
+                            headers=[condition])
+        assert (answer.status, answer.json()["id"]) == (200, key["id"])

@@ -247,6 +247,10 @@ ngx_http_keygate_admin_send_header(ngx_http_keygate_admin_t *admin,
 
     r = admin->request;
 
+    /* What was done cannot fail for a precondition any more. */
+
+    r->disable_not_modified = 1;
+
     r->headers_out.status = status;
     r->headers_out.content_length_n = length;
     r->headers_out.content_type = *type;
