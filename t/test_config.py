@@ -114,6 +114,10 @@ KEYS = [
      "whole seconds"),
     ("keygate_keys prefix=tf pepper=pepper tolerance=1s tolerance=1s;",
      "duplicate"),
+    ("keygate_keys prefix=tf prefix=ab prefix=tf pepper=pepper;",
+     'duplicate parameter "prefix=tf"'),
+    ("keygate_keys prefix=tf pepper=pepper pepper=pepper;",
+     "the same as one before it"),
     ("keygate_keys prefix=tf pepper=pepper;\n"
      "keygate_keys prefix=tf pepper=pepper;", "duplicate"),
 ]

@@ -49,6 +49,7 @@ PLACES = [
         fastcgi_temp_path %%FOLDER%%/fastcgi;
         scgi_temp_path %%FOLDER%%/scgi;
         uwsgi_temp_path %%FOLDER%%/uwsgi;"""),
+    (r"/etc/nginx/keygate-2\.pepper", "%%FOLDER%%/pepper-2"),
     (r"/etc/nginx/[\w.-]*pepper", "%%FOLDER%%/pepper"),
     (r"/etc/nginx/redis\.password", "%%FOLDER%%/redis.password"),
     (r"\binclude( +)keygate", r"include\1%%ROOT%%/conf/keygate"),
@@ -120,7 +121,8 @@ def here(text):
 def tried(nginx_t):
     """tried(text): (rc, stderr) of a whole configuration."""
     return lambda text: nginx_t(conf=here(text),
-                                files={"redis.password": "secret\n"})
+                                files={"redis.password": "secret\n",
+                                       "pepper-2": 48 * "2"})
 
 
 @pytest.mark.parametrize("context, text", snippets())

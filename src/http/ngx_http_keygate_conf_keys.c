@@ -23,7 +23,7 @@ ngx_http_keygate_conf_keys(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     char        *rv;
     ngx_str_t   *value, *prefix;
-    ngx_uint_t   i;
+    ngx_uint_t   i, j;
 
     (void) cmd;
 
@@ -36,6 +36,13 @@ ngx_http_keygate_conf_keys(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     for (i = 1; i < cf->args->nelts; i++) {
 
         if (ngx_http_keygate_conf_starts(&value[i], "prefix=")) {
+
+            for (j = 0; j < i; j++) {
+                if (ngx_strcmp(value[j].data, value[i].data) == 0) {
+                    (void) ngx_http_keygate_conf_duplicate(cf, &value[i]);
+                    return NGX_CONF_ERROR;
+                }
+            }
 
             prefix = ngx_array_push(&mcf->prefixes);
             if (prefix == NULL) {
@@ -117,7 +124,7 @@ ngx_http_keygate_conf_pepper(ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf,
 {
     ssize_t           n;
     ngx_str_t         file, secret;
-    kg_pepper_t     **pepper;
+    kg_pepper_t     **pepper, **other;
     ngx_file_info_t   fi;
     u_char            buf[KG_PEPPER_MAX + 2];
 
@@ -175,6 +182,17 @@ ngx_http_keygate_conf_pepper(ngx_conf_t *cf, ngx_http_keygate_main_conf_t *mcf,
     if (*pepper == NULL) {
         mcf->peppers.nelts--;
         return "cannot prepare a pepper: OpenSSL failed";
+    }
+
+    /* A slip in a change of peppers: each miss would be looked up twice. */
+
+    for (other = mcf->peppers.elts; other < pepper; other++) {
+        if (kg_str_eq(kg_pepper_id(*other), kg_pepper_id(*pepper))) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "the pepper \"%V\" is the same as one before "
+                               "it: name each once", &file);
+            return NGX_CONF_ERROR;
+        }
     }
 
     return NGX_CONF_OK;
