@@ -252,6 +252,15 @@ def test_export_and_import(fresh, make_gate, make_redis, tmp_path):
         text.splitlines())
 
 
+def test_a_password_in_the_address_is_refused(gate):
+    """It would not be sent, and what fails would be told with it."""
+    code, out, err = run_at(f"http://alice:secret@127.0.0.1:{gate.port}/read",
+                            "org", "list")
+    assert (code, out) == (2, "")
+    assert "neither http://host:port" in err
+    assert "secret" not in err
+
+
 def test_a_file_does_not_steer_the_terminal(run):
     """A record may have members of any name, and they are kept."""
     line = json.dumps({"type": "org", "id": "steers", "record": {

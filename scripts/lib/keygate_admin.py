@@ -56,7 +56,8 @@ class Admin:
 
         elif url.startswith("http://"):
             parts = urllib.parse.urlsplit(url)
-            if not parts.hostname or parts.query or parts.fragment:
+            if (not parts.hostname or parts.query or parts.fragment
+                    or parts.username is not None):
                 raise ValueError(url)
             self.connection = http.client.HTTPConnection(
                 parts.hostname, parts.port or 80, timeout=TIMEOUT)
