@@ -145,6 +145,17 @@ def test_an_operator_only(gate, role):
     assert gate.redis.client.get("kg:org:{a}") is None
 
 
+def test_not_where_its_end_cannot_be_told(fresh):
+    """HTTP/1.0 has no chunks: one that breaks off would look whole."""
+    make_org(fresh)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(fresh.path("admin.sock"))
+        client.sendall(b"GET /export HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"bad_request"' in answer and b'"type"' not in answer
+
+
 def test_a_slow_client_costs_no_memory(fresh):
     """While it takes nothing, nothing more is read of Redis."""
     client = fresh.redis.client

@@ -7,7 +7,9 @@
  *
  * A page goes out, and the client has taken it, before the next one is read,
  * so that a slow client costs no memory.  What breaks off ends the connection
- * without the last chunk: an export that is not whole is seen to be so.
+ * without the last chunk: an export that is not whole is seen to be so.  Before
+ * HTTP/1.1 there are no chunks, and the end of the connection is that of any
+ * answer.
  */
 
 #include "ngx_http_keygate_admin_calls.h"
@@ -48,6 +50,13 @@ ngx_http_keygate_admin_export(ngx_http_keygate_admin_t *admin)
         ngx_http_keygate_admin_export_send,
         ngx_http_keygate_admin_exported
     };
+
+    if (admin->request->http_version < NGX_HTTP_VERSION_11) {
+        return ngx_http_keygate_admin_refuse(admin, KG_ERR_BAD_REQUEST, NULL,
+                                             "An export needs HTTP/1.1: "
+                                             "before it, one that breaks off "
+                                             "looks whole");
+    }
 
     export = ngx_pcalloc(admin->request->pool,
                          sizeof(ngx_http_keygate_admin_export_t));
