@@ -175,6 +175,8 @@ ROUTES = [
     (route("G(T /a a:b;"), "upper case"),
     (route("HEAD /a a:b;"), "HEAD"),
     (route("OPTIONS /a a:b;"), "OPTIONS"),
+    (route("TRACE /a a:b;"), "nginx itself refuses TRACE"),
+    (route("CONNECT /a a:b;"), "nginx itself refuses TRACE"),
     (route("GET a a:b;"), "invalid route"),
     (route('GET "" a:b;'), "invalid route"),
     (route("GET /a//b a:b;"), "invalid route"),

@@ -177,6 +177,8 @@ kg_method_check(const kg_str_t *method, const char **why)
 
     static const kg_str_t  head = kg_string("HEAD");
     static const kg_str_t  options = kg_string("OPTIONS");
+    static const kg_str_t  trace = kg_string("TRACE");
+    static const kg_str_t  connect = kg_string("CONNECT");
 
     if (method->len == 0) {
         *why = "a method is missing";
@@ -199,6 +201,11 @@ kg_method_check(const kg_str_t *method, const char **why)
 
     if (kg_str_eq(method, &options)) {
         *why = "OPTIONS follows from the other methods and is not configured";
+        return KG_INVALID;
+    }
+
+    if (kg_str_eq(method, &trace) || kg_str_eq(method, &connect)) {
+        *why = "nginx itself refuses TRACE and CONNECT";
         return KG_INVALID;
     }
 
