@@ -148,6 +148,31 @@ def test_a_refused_request_does_not_reach_an_upstream(make_gate, upstream, way,
     assert upstream.requests == []
 
 
+@pytest.mark.parametrize("recursive", ["off", "on"])
+@pytest.mark.parametrize("way", ["=", ""])
+@pytest.mark.parametrize("own", ["", "error_page 418 = @app; return 418;"])
+@pytest.mark.parametrize("inner", [
+    "if ($request_method) { set $a 1; }", "limit_except MKCOL { allow all; }",
+    "if ($request_method) { proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }"])
+def test_a_block_within_a_named_location_is_it_still(make_gate, upstream, own,
+                                                     way, recursive, inner):
+    """nginx gives an "if" a location of its own, which has no "@"."""
+    gate = make_gate(location=own, proxy="" if own else
+                     "proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%;",
+                     server=f"""recursive_error_pages {recursive};
+        error_page 401 403 404 {way} @app;
+        location @app {{ {PARAMS} {inner}
+            proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }}
+        """)
+
+    check_error(gate.get(LOADS), 401, "unauthorized")
+    check_error(gate.put("/v1/customers", body=b"{}"), 401, "unauthorized")
+    check_error(write(gate, gate.key(scopes=[])), 403, "forbidden",
+                {"requiredScope": "loads:write"})
+    check_error(gate.get("/internal/admin", key=gate.key()), 404, "not_found")
+    assert upstream.requests == []
+
+
 OWN = {
     "return": "error_page 418 {way} @app; return 418;",
     "limit_req": "limit_req zone=one; error_page 503 {way} @app;",

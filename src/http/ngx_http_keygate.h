@@ -296,6 +296,9 @@ ngx_uint_t ngx_http_keygate_error_page(ngx_http_request_t *r);
 ngx_uint_t ngx_http_keygate_page(ngx_http_request_t *r,
     const ngx_http_keygate_ctx_t *ctx);
 
+/* 1 in a named location with a content handler, as of proxy_pass. */
+ngx_uint_t ngx_http_keygate_hands_on(ngx_http_request_t *r);
+
 /* Removes the response headers of these names; the last is empty. */
 void ngx_http_keygate_drop_headers(ngx_http_request_t *r,
     const ngx_str_t *names);

@@ -157,11 +157,11 @@ ngx_http_keygate_refused_page(ngx_http_request_t *r,
 {
     ngx_http_core_loc_conf_t  *clcf;
 
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    if (ctx->error == NULL || !clcf->named || clcf->handler == NULL) {
+    if (ctx->error == NULL || !ngx_http_keygate_hands_on(r)) {
         return NGX_DECLINED;
     }
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
     ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                   "keygate: error_page would pass a refused request on to "

@@ -456,15 +456,28 @@ ngx_http_keygate_error_page(ngx_http_request_t *r)
 ngx_uint_t
 ngx_http_keygate_page(ngx_http_request_t *r, const ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_http_core_loc_conf_t  *clcf;
+    return ngx_http_keygate_error_page(r)
+           && (ctx->error || !ngx_http_keygate_hands_on(r));
+}
 
-    if (!ngx_http_keygate_error_page(r)) {
-        return 0;
-    }
+
+ngx_uint_t
+ngx_http_keygate_hands_on(ngx_http_request_t *r)
+{
+    ngx_uint_t                 named;
+    ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    return ctx->error || !clcf->named || clcf->handler == NULL;
+    /*
+     * An "if" or limit_except within it has its name but is not "named", and
+     * the handler of what is around an "if" is the request's alone.
+     */
+
+    named = clcf->named
+            || (clcf->noname && clcf->name.len && clcf->name.data[0] == '@');
+
+    return named && r->content_handler;
 }
 
 
