@@ -40,6 +40,10 @@ GATE = {
             satisfy any; allow 127.0.0.1; deny all; {PROXY};
         }}
         location /t/any-denied {{ satisfy any; deny all; {PROXY}; }}
+        location = /t/any-rewritten {{
+            satisfy any; allow 127.0.0.1; deny all;
+            rewrite ^ /elsewhere break; {PROXY};
+        }}
         location = /t/all-denied {{ deny all; {PROXY}; }}
         location = /t/realip {{
             set_real_ip_from 127.0.0.1;
@@ -71,6 +75,9 @@ GATE = {
         location = /t/try {{ try_files /no-such-file @named; }}
         location = /t/try-hidden {{
             keygate off; try_files /no-such-file @named;
+        }}
+        location /t/try-dry {{
+            keygate partner dry_run; try_files /no-such-file @named;
         }}
         location @named {{ {PROXY}; }}
         location = /t/return {{ return 200 "said"; }}
@@ -199,6 +206,19 @@ def test_dry_run_refuses_nothing(gate, upstream, how, verdict):
         assert logged(gate, target)["verdict"] == "admitted"
 
 
+@pytest.mark.parametrize("target, how, code", [
+    ("/t/try-dry", None, "unauthorized"),
+    ("/t/try-dry", dict(scopes=[]), "forbidden"),
+    ("/t/try-dry/b/c", {}, "not_found")])
+def test_dry_run_ends_where_the_request_is_redirected_to(gate, upstream,
+                                                         target, how, code):
+    """What one location let through is no admission to another."""
+    answer = gate.get(target, key=None if how is None else gate.key(**how))
+
+    assert answer.code == code
+    assert upstream.requests == []
+
+
 def test_dry_run_limits_nobody_and_says_so(gate):
     key = gate.key(limits={"default": "1r/m"})
     mark = "/t/dry?" + records.base62(8)
@@ -253,7 +273,8 @@ def test_satisfy_any_does_not_let_strangers_in(gate, upstream):
     """allow 127.0.0.1 satisfies nginx; what has no identity stops all the
     same, since nothing behind the gate would know who it is."""
     for target, code in (("/t/any-allowed", "unauthorized"),
-                         ("/t/any-allowed/x", "unauthorized")):
+                         ("/t/any-allowed/x", "unauthorized"),
+                         ("/t/any-rewritten", "unauthorized")):
         for headers in ({}, BAD):
             answer = gate.get(target, headers=headers)
             assert (answer.status, answer.code) == (401, code)

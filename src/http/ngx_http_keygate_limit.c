@@ -8,6 +8,8 @@
 #include "ngx_http_keygate_idempotency.h"
 
 
+static ngx_int_t ngx_http_keygate_limit_admit(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, const ngx_http_keygate_loc_conf_t *lcf);
 static ngx_uint_t ngx_http_keygate_limit_holds(
     const ngx_http_keygate_ctx_t *ctx);
 static ngx_int_t ngx_http_keygate_refuse_limit(ngx_http_request_t *r,
@@ -41,17 +43,7 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
         return NGX_AGAIN;
     }
 
-    /* With "satisfy any" another module may have let the request in. */
-
-    if (!ctx->decided) {
-        rc = ngx_http_keygate_decide(r, ctx);
-
-    } else if (!ctx->admitted && ctx->error && !r->internal) {
-        rc = ctx->error->status;
-
-    } else {
-        rc = NGX_OK;
-    }
+    rc = ngx_http_keygate_limit_admit(r, ctx, lcf);
 
     if (rc != NGX_OK && rc != NGX_DECLINED) {
         return rc;
@@ -120,6 +112,31 @@ ngx_http_keygate_limit_handler(ngx_http_request_t *r)
     }
 
     return NGX_DECLINED;
+}
+
+
+/*
+ * With "satisfy any" another module may have let in who is not decided, or
+ * whom we refused; and dry_run what is redirected to where it does not hold.
+ */
+
+static ngx_int_t
+ngx_http_keygate_limit_admit(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx, const ngx_http_keygate_loc_conf_t *lcf)
+{
+    if (ctx->admitted) {
+        return NGX_OK;
+    }
+
+    if (ctx->error) {
+        return ctx->error->status;
+    }
+
+    if (ctx->decided && lcf->mode == NGX_HTTP_KEYGATE_DRY_RUN) {
+        return NGX_OK;
+    }
+
+    return ngx_http_keygate_decide(r, ctx);
 }
 
 
