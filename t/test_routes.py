@@ -114,6 +114,8 @@ WRONG = [
     "/v1%5cloads", "/v1/loads/a%5Cb", "/v1/loads/%5c%2e%2e%5c",
     "/v1/customers/..;/loads", "/v1/loads/;/..;x=1/7", "/v1/loads/.;",
     "/v1/loads#", "/v1/loads#/x", "/v1/loads/7#?a=b",
+    "/v1/loads/7%0a", "/v1/loads/7%0d%0aX-Keygate-Org:%20acme", "/v1/loads/%1F",
+    "/v1/loads/7%7f",
 ]
 
 

@@ -111,7 +111,9 @@ kg_path_split(const kg_str_t *path, kg_path_t *split)
 
             c = high * 16 + low;
 
-            if (c == '\0' || c == '/' || c == '\\' || c == '.') {
+            /* "rewrite ^/v1/(.*)" would cut the path at an end of line. */
+
+            if (c < 0x20 || c == 0x7f || c == '/' || c == '\\' || c == '.') {
                 return KG_INVALID;
             }
 

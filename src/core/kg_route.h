@@ -13,9 +13,9 @@
  * proxies the raw one: "/v1/customers%2f..%2floads" would pass on another
  * route's scope.  A raw path with "//", "\", a dot segment (also one with
  * ";..." behind, which some servers drop), "#", a control byte, a malformed
- * escape, or an encoded "/", "\", "." or NUL matches no route, and neither
- * does one of more than KG_ROUTE_SEGMENTS_MAX segments; other escapes are
- * decoded segment by segment before the comparison.
+ * escape, or an encoded "/", "\", "." or control byte matches no route, and
+ * neither does one of more than KG_ROUTE_SEGMENTS_MAX segments; other escapes
+ * are decoded segment by segment before the comparison.
  */
 
 #ifndef KG_ROUTE_H

@@ -40,7 +40,9 @@ forbidden(const unsigned char *path, size_t len)
             && (strncasecmp((const char *) path + i, "%2f", 3) == 0
                 || strncasecmp((const char *) path + i, "%2e", 3) == 0
                 || strncasecmp((const char *) path + i, "%5c", 3) == 0
-                || memcmp(path + i, "%00", 3) == 0))
+                || strncasecmp((const char *) path + i, "%7f", 3) == 0
+                || memcmp(path + i, "%0", 2) == 0
+                || memcmp(path + i, "%1", 2) == 0))
         {
             return 1;
         }
