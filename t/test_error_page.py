@@ -91,6 +91,22 @@ def test_a_proxied_page_is_not_the_answer_of_a_write(make_gate, make_upstream,
 
 
 @pytest.mark.parametrize("recursive", ["off", "on"])
+@pytest.mark.parametrize("ignored", ["", "proxy_ignore_headers "
+                                         "X-Accel-Redirect;"])
+def test_a_redirect_that_nginx_did_not_follow_is_a_page(
+        make_gate, upstream, make_upstream, ignored, recursive):
+    backup = make_upstream()
+    gate = make_gate(location="proxy_intercept_errors on;" + ignored,
+                     server=f"""recursive_error_pages {recursive};
+        error_page 500 = @backup;
+        location @backup {{ {PARAMS} proxy_pass http://127.0.0.1:{backup.port}; }}
+        """)
+    upstream.answer(500, headers=[("X-Accel-Redirect", "/elsewhere")])
+    check_error(write(gate, gate.key()), 502, "bad_gateway")
+    assert backup.requests == []
+
+
+@pytest.mark.parametrize("recursive", ["off", "on"])
 @pytest.mark.parametrize("way", ["=", "=200", ""])
 def test_a_write_is_not_tried_again_by_a_named_location(
         make_gate, upstream, make_upstream, way, recursive):
@@ -177,7 +193,6 @@ OWN = {
     "return": "error_page 418 {way} @app; return 418;",
     "limit_req": "limit_req zone=one; error_page 503 {way} @app;",
     "deny": "deny all; error_page 403 {way} @app;",
-    "413": "client_max_body_size 1; error_page 413 {way} @app;",
 }
 
 
@@ -192,7 +207,7 @@ def test_what_nginx_refused_is_decided_in_a_named_location(
         http="limit_req_zone $server_name zone=one:32k rate=1r/m;", proxy="",
         location=OWN[own].format(way=way),
         server=f"""recursive_error_pages {recursive};
-            location @app {{ {PARAMS} client_max_body_size 9;
+            location @app {{ {PARAMS}
                 proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }}""")
     key = gate.key(limits={"default": "2r/m"})
     gate.put(LOADS, body=b"{}")       # the one that limit_req lets pass
@@ -208,6 +223,32 @@ def test_what_nginx_refused_is_decided_in_a_named_location(
     assert len(loads_seen()) == 1
     check_error(write(gate, key, body=b"{}"), 429, "rate_limited",
                 {"policy": "default"}, (1, 60))
+
+
+@pytest.mark.parametrize("recursive", ["off", "on"])
+@pytest.mark.parametrize("length, body", [
+    ("Content-Length: 6", b"longer"), ("Content-Length: 90000", b"longer"),
+    ("Transfer-Encoding: chunked", b"3\r\nlon\r\n3\r\nger\r\n0\r\n\r\n"),
+    ("Transfer-Encoding: chunked", b"3\r\nlon\r\nno number\r\n")], ids=str)
+def test_a_write_whose_body_nginx_refused_is_not_executed(
+        make_gate, loads_seen, length, body, recursive):
+    """nginx would hand on what it has of the body, or none."""
+    gate = make_gate(
+        location="client_max_body_size 5;", server=f"""
+            recursive_error_pages {recursive}; error_page 400 413 = @app;
+            location @app {{ {PARAMS} client_max_body_size 1m;
+                proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }}""")
+    key = gate.key()
+
+    with gate.connect() as client:
+        client.send(f"POST {LOADS} HTTP/1.1\r\nHost: a\r\n{length}\r\n"
+                    f"Authorization: Bearer {key.token}\r\n"
+                    "Idempotency-Key: k\r\n\r\n".encode() + body)
+        check_error(client.read(), 400, "bad_request")
+
+    assert loads_seen() == []
+    assert write(gate, key, "k", b"short").get("Idempotent-Replayed") is None
+    assert len(loads_seen()) == 1
 
 
 def test_a_page_under_recursive_error_pages_claims_nothing(make_gate,

@@ -13,6 +13,8 @@
 #define NGX_HTTP_KEYGATE_LARGE_TIME 1000    /* ms, beside command= */
 
 
+static ngx_uint_t ngx_http_keygate_body_lost(ngx_http_request_t *r,
+    ngx_http_keygate_ctx_t *ctx);
 static void ngx_http_keygate_body_read(ngx_http_request_t *r);
 static void ngx_http_keygate_claim_answered(ngx_http_keygate_ctx_t *ctx,
     kg_redis_op_t *op);
@@ -138,6 +140,18 @@ ngx_http_keygate_claim_body(ngx_http_request_t *r,
         return NGX_OK;
     }
 
+    if (ngx_http_keygate_body_lost(r, ctx)) {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "keygate: error_page would execute a write without its "
+                      "body");
+
+        /* Under recursive_error_pages nginx would come back with it. */
+
+        r->error_page = 1;
+
+        return NGX_HTTP_BAD_REQUEST;
+    }
+
     if (ngx_http_keygate_fingerprint_start(r, ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -150,6 +164,26 @@ ngx_http_keygate_claim_body(ngx_http_request_t *r,
 
     ngx_http_finalize_request(r, NGX_DONE);
     return NGX_DONE;
+}
+
+
+/*
+ * 1 when nginx has refused the body (413, 400) and "error_page 413 = @app" goes
+ * on all the same: what was too large by its Content-Length was thrown away,
+ * of what was found wrong while it was read there is the beginning.
+ */
+
+static ngx_uint_t
+ngx_http_keygate_body_lost(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
+{
+    ngx_table_elt_t  *h;
+
+    h = r->headers_in.content_length;
+
+    return r->discard_body
+           || (ctx->sha && r->request_body)
+           || (h && r->headers_in.content_length_n == 0
+               && ngx_atoof(h->value.data, h->value.len) != 0);
 }
 
 

@@ -128,6 +128,7 @@ ngx_http_keygate_identify_handler(ngx_http_request_t *r)
 static void
 ngx_http_keygate_redirected(ngx_http_request_t *r)
 {
+    ngx_http_upstream_t     *u;
     ngx_http_keygate_ctx_t  *ctx;
 
     ctx = ngx_http_keygate_ctx(r);
@@ -136,8 +137,23 @@ ngx_http_keygate_redirected(ngx_http_request_t *r)
         return;
     }
 
-    if (ctx->error
-        || (r->upstream && r->upstream->headers_in.x_accel_redirect == NULL))
+    u = r->upstream;
+
+    if (ctx->error || (u && u->headers_in.x_accel_redirect == NULL)) {
+        ctx->page = 1;
+        return;
+    }
+
+    /*
+     * Nor did it where X-Accel-Redirect is ignored, or came with an error that
+     * is intercepted; the latter may be followed all the same, by which who is
+     * not decided must not become a page.
+     */
+
+    if (u && ctx->admitted
+        && ((u->conf->ignore_headers & NGX_HTTP_UPSTREAM_IGN_XA_REDIRECT)
+            || (u->conf->intercept_errors
+                && u->headers_in.status_n >= NGX_HTTP_SPECIAL_RESPONSE)))
     {
         ctx->page = 1;
     }
