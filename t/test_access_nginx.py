@@ -18,7 +18,8 @@ GATE = {
         GET     /t/:case/:id    customers:read;
         GET     /open           public;
     }""",
-    "http": """limit_conn_zone $keygate_key_id zone=conn:1m;
+    "http": """proxy_cache_path %%FOLDER%%/cache keys_zone=cache:1m;
+        limit_conn_zone $keygate_key_id zone=conn:1m;
         limit_req_zone $keygate_key_id zone=req:1m rate=1r/m;
         log_format vars '$request_uri|$status|$keygate_request_id|'
                         '$keygate_org|$keygate_key_id|$keygate_mode|'
@@ -81,6 +82,13 @@ GATE = {
         }}
         location @named {{ {PROXY}; }}
         location = /t/return {{ return 200 "said"; }}
+
+        location = /t/cached {{
+            proxy_cache cache;
+            proxy_cache_key
+                "$scheme$proxy_host$request_uri $keygate_org $keygate_mode";
+            {PROXY};
+        }}
 
         location = /t/conn {{ limit_conn conn 1; {PROXY}; }}
         location = /t/req {{ limit_req zone=req; {PROXY}; }}
@@ -265,6 +273,22 @@ def test_off(gate, upstream):
 
     assert answer.status == 200
     assert upstream.requests[0].get("Authorization") == BAD["Authorization"]
+
+
+def test_cached_answer_is_its_partner_s(gate, upstream):
+    """With the proxy_cache_key of docs/operations.md."""
+    one, other = gate.key(), gate.key()
+    upstream.answer(headers=[("Cache-Control", "max-age=60")])
+
+    for key, asked in ((one, 1), (other, 2), (one, 2)):
+        answer = gate.get("/t/cached", key=key)
+        assert answer.status == 200
+        assert len(upstream.requests) == asked
+
+    live = gate.key(org=one.org, mode="live")
+    assert gate.get("/t/cached", key=live).status == 200
+    assert len(upstream.requests) == 3
+    assert gate.get("/t/cached").status == 401
 
 
 # satisfy
