@@ -202,3 +202,60 @@ def test_pipelined_behind_a_body(gate, upstream):
     for again in others:
         check_replay(first, again)
     assert [seen.body for seen in upstream.requests] == [b"abcde"]
+
+
+def raw_post(gate, key, end):
+    with gate.connect() as client:
+        client.send(f"POST {LOADS} HTTP/1.1\r\nHost: localhost\r\n"
+                    f"Authorization: Bearer {key.token}\r\n"
+                    f"Idempotency-Key: k\r\n{end}".encode())
+        return client.read().status
+
+
+def h2_post(gate, key, content):
+    with gate.h2() as client:
+        return client.post(LOADS, headers=fields(key),
+                           content=content).status_code
+
+
+LOST = {
+    "length": lambda gate, key:
+        raw_post(gate, key, "Content-Length: 9\r\n\r\n123456789"),
+    "later": lambda gate, key:
+        raw_post(gate, key, "Content-Length: 9\r\n\r\n1234"),
+    "chunks": lambda gate, key:
+        raw_post(gate, key, "Transfer-Encoding: chunked\r\n\r\n"
+                            "5\r\n12345\r\n4\r\n6789\r\n0\r\n\r\n"),
+    "no chunk": lambda gate, key:
+        raw_post(gate, key, "Transfer-Encoding: chunked\r\n\r\n"
+                            "2\r\n12\r\nzz\r\n"),
+    "HTTP/2": lambda gate, key: h2_post(gate, key, b"123456789"),
+    "HTTP/2 frames": lambda gate, key: h2_post(gate, key,
+                                               iter([b"12345", b"6789"])),
+}
+
+
+@pytest.mark.parametrize("limit, recursive", [("default", "off"),
+                                              ("off", "on")])
+@pytest.mark.parametrize("way", ["", "="], ids=["keeps", "changes"])
+@pytest.mark.parametrize("sent", LOST.values(), ids=LOST)
+def test_no_write_without_its_body(make_gate, upstream, sent, way, limit,
+                                   recursive):
+    """"error_page 413 = @app" hands on a body that nginx has thrown away: the
+    upstream would have an empty one, and every body would be the same."""
+    gate = make_gate(
+        workers="1", location=f"""client_max_body_size 4;
+            error_page 400 413 {way} @app;""",
+        gate=f"""keygate partner; keygate_limit {limit};
+            keygate_errors envelope;""",
+        server=f"""recursive_error_pages {recursive};
+            location @app {{
+                include %%ROOT%%/conf/keygate_proxy_params;
+                client_max_body_size 9;
+                proxy_pass http://127.0.0.1:%%UPSTREAM_PORT%%; }}""")
+    key = gate.key()
+
+    assert sent(gate, key) == 413
+    assert upstream.requests == []
+    assert gate.redis.client.keys(f"kg:idem:*{key.org}*") == []
+    assert write(gate, key, body=b"1234").status == 200

@@ -196,6 +196,7 @@ struct ngx_http_keygate_ctx_s {
     unsigned                     refused:1;     /* ... and Redis refused */
     unsigned                     limit_down:1;  /* ... or did not answer */
     unsigned                     idempotency_done:1;
+    unsigned                     body_asked:1;
     unsigned                     body_read:1;
     unsigned                     hashed:1;      /* the fingerprint is made */
     unsigned                     unclaimable:1; /* Redis did not answer */

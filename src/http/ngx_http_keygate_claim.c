@@ -131,15 +131,6 @@ ngx_http_keygate_claim_body(ngx_http_request_t *r,
 {
     ngx_int_t  rc;
 
-    if (ctx->body_read) {
-        if (ngx_http_keygate_fingerprint(r, ctx) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        ctx->hashed = 1;
-        return NGX_OK;
-    }
-
     if (ngx_http_keygate_body_lost(r, ctx)) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "keygate: error_page would execute a write without its "
@@ -149,12 +140,23 @@ ngx_http_keygate_claim_body(ngx_http_request_t *r,
 
         r->error_page = 1;
 
-        return NGX_HTTP_BAD_REQUEST;
+        return NGX_HTTP_REQUEST_ENTITY_TOO_LARGE;
+    }
+
+    if (ctx->body_read) {
+        if (ngx_http_keygate_fingerprint(r, ctx) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ctx->hashed = 1;
+        return NGX_OK;
     }
 
     if (ngx_http_keygate_fingerprint_start(r, ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    ctx->body_asked = 1;
 
     rc = ngx_http_read_client_request_body(r, ngx_http_keygate_body_read);
 
@@ -168,22 +170,39 @@ ngx_http_keygate_claim_body(ngx_http_request_t *r,
 
 
 /*
- * 1 when nginx has refused the body (413, 400) and "error_page 413 = @app" goes
- * on all the same: what was too large by its Content-Length was thrown away,
- * of what was found wrong while it was read there is the beginning.
+ * 1 when there is a body that will not be had any more: "error_page 413 = @app"
+ * hands on what nginx has thrown away, or has stopped to read half way.
  */
 
 static ngx_uint_t
 ngx_http_keygate_body_lost(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
 {
-    ngx_table_elt_t  *h;
+    ngx_chain_t  *cl;
 
-    h = r->headers_in.content_length;
+    if (!ctx->body_read) {
 
-    return r->discard_body
-           || (ctx->sha && r->request_body)
-           || (h && r->headers_in.content_length_n == 0
-               && ngx_atoof(h->value.data, h->value.len) != 0);
+#if (NGX_HTTP_V2)
+        if (r->stream && r->stream->skip_data) {
+            return 1;
+        }
+#endif
+
+        return r->discard_body || ctx->body_asked;
+    }
+
+    cl = r->request_body ? r->request_body->bufs : NULL;
+
+    while (cl && ngx_buf_size(cl->buf) == 0) {
+        cl = cl->next;
+    }
+
+    /* What came with the header is thrown away without a trace. */
+
+    return cl == NULL
+           && r->headers_in.content_length
+           && ngx_atoof(r->headers_in.content_length->value.data,
+                        r->headers_in.content_length->value.len)
+              > 0;
 }
 
 
