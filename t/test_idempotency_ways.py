@@ -212,6 +212,30 @@ def test_what_is_said_of_bytes_that_are_changed(make_gate, upstream, filters):
         assert again.all(name) == first.all(name)
 
 
+@pytest.mark.parametrize("filters, more", [
+    ("sub_filter one two; sub_filter_types text/plain;", {}),
+    ("gzip on; gzip_types text/plain; gzip_min_length 0;", {}),
+    ("addition_types text/plain; add_after_body /files/label.pdf;", {}),
+    ("charset koi8-r; override_charset on; source_charset utf-8;", {}),
+    ("charset off;", {"X-Accel-Charset": "koi8-r"})],
+    ids=["sub", "gzip", "addition", "charset", "X-Accel-Charset"])
+@pytest.mark.parametrize("said", [
+    "text/plain; charset=utf-8", 'text/plain;charset="UTF-8"', "text/plain"])
+def test_changed_by_its_type(make_gate, upstream, filters, more, said):
+    """What filters behind go by is the type without its charset."""
+    gate = make_gate(**GATE, location=filters,
+                     http="charset_map koi8-r utf-8 { 80 E282AC; }")
+    key = gate.key()
+    upstream.answer(200, {"Content-Type": said, **more}, b"one")
+    accepts = {"Accept-Encoding": "gzip"}
+    first = write(gate, key, headers=accepts)
+    again = write(gate, key, headers=accepts)
+
+    assert first.body != b"one" or "charset" in filters
+    check_replay(first, again)
+    assert first.all("Content-Encoding") == again.all("Content-Encoding")
+
+
 # Beside it
 
 def test_auth_request(make_gate, upstream):

@@ -129,6 +129,9 @@ void ngx_http_keygate_together_left(uint32_t left, ngx_uint_t n,
     kg_redis_op_t *op, const redisReply *answer);
 
 
+/* What of an upstream's answer is for the charset filter alone. */
+extern ngx_str_t  ngx_http_keygate_accel_charset;
+
 /* Answers with what is stored: what the phase handler returns. */
 ngx_int_t ngx_http_keygate_replay(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx);

@@ -10,6 +10,11 @@ static ngx_int_t ngx_http_keygate_open(ngx_http_request_t *r,
     ngx_http_keygate_ctx_t *ctx, kg_answer_t *answer);
 static ngx_int_t ngx_http_keygate_replay_headers(ngx_http_request_t *r,
     kg_answer_t *answer);
+static void ngx_http_keygate_replay_type(ngx_http_request_t *r,
+    ngx_str_t *value);
+
+
+ngx_str_t  ngx_http_keygate_accel_charset = ngx_string("X-Accel-Charset");
 
 
 /* Returning NGX_OK or NGX_DECLINED here would still go on to the upstream. */
@@ -127,7 +132,7 @@ static ngx_int_t
 ngx_http_keygate_replay_headers(ngx_http_request_t *r, kg_answer_t *answer)
 {
     size_t      i;
-    ngx_str_t  *name, *value;
+    ngx_str_t  *name, *value, *charset;
 
     static ngx_str_t  type = ngx_string("Content-Type");
 
@@ -138,9 +143,22 @@ ngx_http_keygate_replay_headers(ngx_http_request_t *r, kg_answer_t *answer)
         if (name->len == type.len
             && ngx_strncasecmp(name->data, type.data, type.len) == 0)
         {
-            r->headers_out.content_type = *value;
-            r->headers_out.content_type_len = value->len;
-            r->headers_out.content_type_lowcase = NULL;
+            ngx_http_keygate_replay_type(r, value);
+            continue;
+        }
+
+        if (name->len == ngx_http_keygate_accel_charset.len
+            && ngx_strncmp(name->data, ngx_http_keygate_accel_charset.data,
+                           name->len)
+               == 0)
+        {
+            charset = ngx_palloc(r->pool, sizeof(ngx_str_t));
+            if (charset == NULL) {
+                return NGX_ERROR;
+            }
+
+            *charset = *value;
+            r->headers_out.override_charset = charset;
             continue;
         }
 
@@ -161,4 +179,59 @@ ngx_http_keygate_replay_headers(ngx_http_request_t *r, kg_answer_t *answer)
                          ngx_http_keygate_header_out(r, "Last-Modified");
 
     return NGX_OK;
+}
+
+
+/*
+ * As nginx takes it from an upstream, the type and its charset apart: by the
+ * type alone gzip, sub and others decide whether an answer is theirs.
+ */
+
+static void
+ngx_http_keygate_replay_type(ngx_http_request_t *r, ngx_str_t *value)
+{
+    u_char  *p, *type_end, *end;
+
+    static ngx_str_t  charset = ngx_string("charset=");
+
+    r->headers_out.content_type = *value;
+    r->headers_out.content_type_len = value->len;
+    r->headers_out.content_type_lowcase = NULL;
+
+    end = value->data + value->len;
+
+    for (p = value->data; p < end; p++) {
+
+        if (*p != ';') {
+            continue;
+        }
+
+        type_end = p;
+
+        while (p + 1 < end && p[1] == ' ') {
+            p++;
+        }
+
+        if ((size_t) (end - p - 1) < charset.len
+            || ngx_strncasecmp(p + 1, charset.data, charset.len) != 0)
+        {
+            continue;
+        }
+
+        p += 1 + charset.len;
+
+        if (p < end && *p == '"') {
+            p++;
+        }
+
+        if (end > p && end[-1] == '"') {
+            end--;
+        }
+
+        r->headers_out.content_type_len = type_end - value->data;
+        r->headers_out.charset.data = p;
+        r->headers_out.charset.len = end - p;
+
+        return;
+    }
 }

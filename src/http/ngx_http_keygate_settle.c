@@ -436,6 +436,14 @@ ngx_http_keygate_answer(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
         }
     }
 
+    /* What the charset filter is to make of it, the upstream has said. */
+
+    if (r->headers_out.override_charset) {
+        header = &answer->headers[answer->nheaders++];
+        header->name = *ngx_http_keygate_kg(&ngx_http_keygate_accel_charset);
+        header->value = *ngx_http_keygate_kg(r->headers_out.override_charset);
+    }
+
     part = &r->headers_out.headers.part;
     i = 0;
 
