@@ -236,6 +236,33 @@ def test_changed_by_its_type(make_gate, upstream, filters, more, said):
     assert first.all("Content-Encoding") == again.all("Content-Encoding")
 
 
+@pytest.mark.parametrize("said", [
+    "http://127.0.0.1:{port}/v1/loads/1", "/v1/loads/1",
+    "https://example.com/v1/loads/1"])
+@pytest.mark.parametrize("absolute", ["on", "off"])
+def test_location_that_nginx_makes_whole(make_gate, upstream, said, absolute):
+    """Of its own address the upstream's proxy_redirect makes the gate's."""
+    gate = make_gate(**GATE, location=f"absolute_redirect {absolute};")
+    key = gate.key()
+    upstream.answer(201, {"Location": said.format(port=upstream.port)}, b"")
+    first, again = write(gate, key), write(gate, key)
+
+    check_replay(first, again)
+    assert first.get("Location").endswith("/v1/loads/1")
+    assert str(upstream.port) not in first.get("Location")
+    assert again.all("Location") == first.all("Location")
+
+
+def test_304_has_no_length(gate, upstream):
+    """It would be that of what was not modified."""
+    key = gate.key()
+    upstream.answer(304)
+    first, again = write(gate, key), write(gate, key)
+
+    check_replay(first, again)
+    assert first.all("Content-Length") == again.all("Content-Length") == []
+
+
 # Beside it
 
 def test_auth_request(make_gate, upstream):

@@ -129,8 +129,12 @@ void ngx_http_keygate_together_left(uint32_t left, ngx_uint_t n,
     kg_redis_op_t *op, const redisReply *answer);
 
 
-/* What of an upstream's answer is for the charset filter alone. */
+/*
+ * What of an answer is stored for nginx's filters alone: the charset that the
+ * upstream asks for, and that they are to make a whole URL of Location.
+ */
 extern ngx_str_t  ngx_http_keygate_accel_charset;
+extern ngx_str_t  ngx_http_keygate_accel_location;
 
 /* Answers with what is stored: what the phase handler returns. */
 ngx_int_t ngx_http_keygate_replay(ngx_http_request_t *r,

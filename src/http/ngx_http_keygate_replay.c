@@ -15,6 +15,7 @@ static void ngx_http_keygate_replay_type(ngx_http_request_t *r,
 
 
 ngx_str_t  ngx_http_keygate_accel_charset = ngx_string("X-Accel-Charset");
+ngx_str_t  ngx_http_keygate_accel_location = ngx_string("X-Accel-Location");
 
 
 /* Returning NGX_OK or NGX_DECLINED here would still go on to the upstream. */
@@ -48,7 +49,8 @@ ngx_http_keygate_replay(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx)
     r->allow_ranges = 0;
 
     r->headers_out.status = answer.status;
-    r->headers_out.content_length_n = answer.body.len;
+    r->headers_out.content_length_n = (answer.status == NGX_HTTP_NOT_MODIFIED)
+                                      ? -1 : (off_t) answer.body.len;
 
     if (ngx_http_keygate_replay_headers(r, &answer) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -133,8 +135,11 @@ ngx_http_keygate_replay_headers(ngx_http_request_t *r, kg_answer_t *answer)
 {
     size_t      i;
     ngx_str_t  *name, *value, *charset;
+    ngx_uint_t  whole;
 
     static ngx_str_t  type = ngx_string("Content-Type");
+
+    whole = 0;
 
     for (i = 0; i < answer->nheaders; i++) {
         name = ngx_http_keygate_ngx(&answer->headers[i].name);
@@ -162,6 +167,15 @@ ngx_http_keygate_replay_headers(ngx_http_request_t *r, kg_answer_t *answer)
             continue;
         }
 
+        if (name->len == ngx_http_keygate_accel_location.len
+            && ngx_strncmp(name->data, ngx_http_keygate_accel_location.data,
+                           name->len)
+               == 0)
+        {
+            whole = 1;
+            continue;
+        }
+
         if (ngx_http_keygate_push_header(r, name, value) != NGX_OK) {
             return NGX_ERROR;
         }
@@ -177,6 +191,10 @@ ngx_http_keygate_replay_headers(ngx_http_request_t *r, kg_answer_t *answer)
     r->headers_out.etag = ngx_http_keygate_header_out(r, "ETag");
     r->headers_out.last_modified =
                          ngx_http_keygate_header_out(r, "Last-Modified");
+
+    if (whole) {
+        r->headers_out.location = ngx_http_keygate_header_out(r, "Location");
+    }
 
     return NGX_OK;
 }

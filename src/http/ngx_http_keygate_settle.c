@@ -444,6 +444,15 @@ ngx_http_keygate_answer(ngx_http_request_t *r, ngx_http_keygate_ctx_t *ctx,
         header->value = *ngx_http_keygate_kg(r->headers_out.override_charset);
     }
 
+    /* Of what proxy_redirect has changed nginx makes a whole URL. */
+
+    h = r->headers_out.location;
+
+    if (h && h->hash && h->value.len && h->value.data[0] == '/') {
+        header = &answer->headers[answer->nheaders++];
+        header->name = *ngx_http_keygate_kg(&ngx_http_keygate_accel_location);
+    }
+
     part = &r->headers_out.headers.part;
     i = 0;
 
