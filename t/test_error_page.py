@@ -244,7 +244,7 @@ def test_a_write_whose_body_nginx_refused_is_not_executed(
         client.send(f"POST {LOADS} HTTP/1.1\r\nHost: a\r\n{length}\r\n"
                     f"Authorization: Bearer {key.token}\r\n"
                     "Idempotency-Key: k\r\n\r\n".encode() + body)
-        check_error(client.read(), 400, "bad_request")
+        check_error(client.read(), 413, "content_too_large")
 
     assert loads_seen() == []
     assert write(gate, key, "k", b"short").get("Idempotent-Replayed") is None
