@@ -11,8 +11,8 @@ import redis.exceptions
 
 import harness
 from harness import faults, records
-from harness.gate import asleep
 from harness.ports import wait_for
+from harness.processes import asleep
 from harness.relay import parse
 
 ALERT = "2026/11/22 02:51:00 [alert] 12#12: *1 open socket #3 left\n"

@@ -279,7 +279,8 @@ def test_an_answer_cut_off_is_no_status_of_the_upstream(gate, upstream):
     upstream.answer(503, body="0123456789", cut=4, times=1)
 
     check_error(write(gate, key, "/status"), 502, "bad_gateway")
-    assert write(gate, key, "/status").code == "idempotency_outcome_unknown"
+    wait_for(lambda: write(gate, key, "/status").code
+             == "idempotency_outcome_unknown", what="its outcome")
 
 
 # Methods

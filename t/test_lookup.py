@@ -1,8 +1,6 @@
 """Looking records up: what Redis is asked, how often and by whom."""
 
 import json
-import os
-import signal
 import threading
 import time
 
@@ -10,6 +8,7 @@ import pytest
 
 from harness import make_token, records
 from harness.ports import wait_for
+from harness.processes import stopped
 
 LOADS = "/v1/loads"
 PAST = "2020-01-01T00:00:00Z"
@@ -313,11 +312,10 @@ def test_worker_stuck_while_it_asks(make_gate, make_relay, redis):
     late = threading.Event()
     try:
         _, other = ask_slowly(node, key.token, delay=late)
-        os.kill(pid, signal.SIGSTOP)
-        assert other[1].read().status == 200
-        assert gets(node.relay, key.name) == 2
+        with stopped(pid):
+            assert other[1].read().status == 200
+            assert gets(node.relay, key.name) == 2
     finally:
-        os.kill(pid, signal.SIGCONT)
         late.set()
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import harness
 from harness.ports import wait_for
+from harness.processes import stopped
 
 LOADS = "/v1/loads"
 PAST = "2020-01-01T00:00:00Z"
@@ -395,12 +396,11 @@ def test_silently_cut_and_nobody_notices(relayed):
     check_admitted([relayed], key)
 
     relayed.relay.deafen()
-    os.kill(pid, signal.SIGSTOP)
     try:
-        key.save(revokedAt=PAST)
-        check_refused_soon([relayed], key, SILENT)
+        with stopped(pid):
+            key.save(revokedAt=PAST)
+            check_refused_soon([relayed], key, SILENT)
     finally:
-        os.kill(pid, signal.SIGCONT)
         relayed.relay.thaw()
 
 
@@ -428,15 +428,12 @@ def test_watcher_is_stopped(nodes):
     check_admitted(nodes, *keys)
     pid = watcher(node)
 
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with stopped(pid):
         keys[0].save(revokedAt=PAST)
         check_refused_soon(nodes, keys[0], SILENT)
         wait_for(lambda: watcher(node) != pid, 5, "another watcher")
         keys[1].save(revokedAt=PAST)
         check_refused_soon(nodes, keys[1])
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
     for key in keys[2:]:
         time.sleep(0.3)

@@ -18,6 +18,7 @@ import httpx
 from . import faults, records, template
 from .client import Client, encode_request
 from .ports import free_port, reaches, wait_for
+from .processes import asleep
 
 PEPPER = b"0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -395,15 +396,6 @@ class Gate:
         elif code != 0:
             raise faults.Fault(f"nginx ended with {code}\n"
                                + self.log()[-4000:])
-
-
-def asleep(pid):
-    """Whether a process waits for something, or is stopped, or gone."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rsplit(") ", 1)[1][0] in "STZX"
-    except OSError:
-        return True
 
 
 def kill(pid):

@@ -10,6 +10,7 @@ import tempfile
 import redis
 
 from .ports import free_port, reaches, wait_for
+from .processes import stop
 
 
 class RedisServer:
@@ -86,8 +87,7 @@ class RedisServer:
 
     def freeze(self):
         """SIGSTOP, and it has: connections stay, nothing answers."""
-        os.kill(self.process.pid, signal.SIGSTOP)
-        wait_for(self._is_frozen, 10, "a stopped redis-server")
+        stop(self.process.pid)
 
     def thaw(self):
         if self.process is not None:
@@ -133,10 +133,6 @@ class RedisServer:
         for name, value in self.options.items():
             lines.append(f"{name} {value}")
         return "\n".join(lines) + "\n"
-
-    def _is_frozen(self):
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
-            return file.read().rsplit(") ", 1)[1][0] == "T"
 
     def _answers(self):
         if self.process.poll() is not None:

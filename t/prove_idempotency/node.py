@@ -10,6 +10,7 @@ import time
 from harness import Gate
 from harness.gate import binary, environment
 from harness.ports import reaches, wait_for
+from harness.processes import stopped
 
 from . import routes
 
@@ -116,9 +117,8 @@ class Node(Gate):
     def pause_worker(self, seconds):
         """Stops one for longer than its claims are leased."""
         pid = self.workers()[0]
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(seconds)
-        os.kill(pid, signal.SIGCONT)
+        with stopped(pid):
+            time.sleep(seconds)
 
     def _end(self, how, timeout=20):
         """The master, and the one before it when an upgrade has failed."""
